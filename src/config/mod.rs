@@ -1,0 +1,390 @@
+//! The configuration file: raw, spanned text in; a [`Config`] without impossible values out.
+//!
+//! Owns the keys, their defaults and every message about them. Does not look at the machine: `mlxsupd --check` does.
+//! [`load`] reports all problems at once, each with file, line, the text underlined and a hint.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use mlxsup_worker_api::WiredLimit;
+use mlxsup_worker_api::settings::Device;
+
+use crate::memory::Metric;
+
+/// A complete, valid configuration. Relative paths are relative to the home.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `[listen]`.
+    pub listen: Listen,
+    /// `[worker]`.
+    pub worker: Worker,
+    /// `[health]`.
+    pub health: Health,
+    /// `[restart]`.
+    pub restart: Restart,
+    /// `[drain]`.
+    pub drain: Drain,
+    /// `[queue]`.
+    pub queue: Queue,
+    /// `[log]`.
+    pub log: Log,
+    /// `[[schedule]]`, in file order.
+    pub schedules: Vec<Schedule>,
+    /// `[[rule]]` and the built-in rules not overridden by name, in evaluation order.
+    pub rules: Vec<Rule>,
+    /// Hexadecimal digest of the file's text: what `status` shows as `config.hash`.
+    pub hash: String,
+}
+
+/// Where clients connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// The stable socket; relative to the home or absolute.
+    pub socket: PathBuf,
+    /// Permission bits of the socket.
+    pub mode: u32,
+    /// Uids served besides the owner's, by peer credentials.
+    pub allow_uids: Vec<u32>,
+    /// TCP address, if any.
+    pub tcp: Option<std::net::SocketAddr>,
+    /// File of keys for TCP, or keyless.
+    pub api_key_file: Option<ApiKeyFile>,
+    /// Largest request body in bytes.
+    pub max_body: u64,
+}
+
+/// `listen.api_key_file`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ApiKeyFile {
+    /// `"none"`: no key; only with a loopback address.
+    Keyless,
+    /// Lines `NAME KEY [max_class=…] [max_active=…]`.
+    Path(PathBuf),
+}
+
+/// What runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Worker {
+    /// Which kind of worker.
+    pub engine: Engine,
+    /// Folder, GGUF file or hub id, `~` expanded.
+    pub model: String,
+    /// Names answered besides the real one; empty: any.
+    pub served_names: Vec<String>,
+    /// Command of the worker; native default: `mlxsup-worker` beside `mlxsupd`.
+    pub command: Option<Vec<String>>,
+    /// Sequences decoded together; `None` is auto.
+    pub slots: Option<u32>,
+    /// Tokens one request may use; `None` is auto.
+    pub context: Option<u32>,
+    /// `max_tokens` of a request that names none.
+    pub default_max_tokens: u32,
+    /// Where the model runs.
+    pub device: Device,
+    /// Spawn to ready, downloads not counted.
+    pub start_timeout: Duration,
+    /// Stop the worker after so long without work; `None` is off.
+    pub idle_unload: Option<Duration>,
+    /// When the machine is kept from idle sleep.
+    pub keep_awake: KeepAwake,
+    /// Added to the worker's environment.
+    pub env: BTreeMap<String, String>,
+    /// `[worker.memory]`.
+    pub memory: WorkerMemory,
+}
+
+/// `worker.engine`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// `mlxsup-worker`.
+    Native,
+    /// mlx-lm's server behind a bridge.
+    MlxLm,
+    /// Any command that serves the OpenAI API.
+    OpenAi,
+}
+
+/// `worker.keep_awake`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeepAwake {
+    /// While requests run or wait.
+    Busy,
+    /// Always.
+    Always,
+    /// Never.
+    Off,
+}
+
+/// Limits set before the weights are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerMemory {
+    /// Residency budget.
+    pub wired_limit: WiredLimit,
+    /// MLX's free-buffer cache, bytes.
+    pub cache_limit: u64,
+    /// Back-pressure and admission budget, bytes; `None` is auto.
+    pub memory_limit: Option<u64>,
+    /// Clear MLX's cache after an answer of at least so many tokens; 0 is off.
+    pub clear_cache_after_tokens: u32,
+    /// Keep-warm interval while idle.
+    pub idle_keep_warm: IdleKeepWarm,
+}
+
+/// `worker.memory.idle_keep_warm`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdleKeepWarm {
+    /// On where the system drops residency of idle weights (macOS 26 and later).
+    Auto,
+    /// Never.
+    Off,
+    /// At this interval.
+    Every(Duration),
+}
+
+/// How the daemon watches the worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// Between two `/status` probes.
+    pub interval: Duration,
+    /// For one probe.
+    pub timeout: Duration,
+    /// Missed probes before a worker that makes no progress is dead.
+    pub failures: u32,
+    /// Without progress while work is pending.
+    pub stall: Duration,
+    /// Idle time before a canary is sent.
+    pub canary_after_idle: Duration,
+}
+
+/// How a worker is replaced.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Restart {
+    /// Strategy of planned restarts.
+    pub mode: RestartMode,
+    /// First delay after a crash.
+    pub backoff_initial: Duration,
+    /// Longest delay after a crash.
+    pub backoff_max: Duration,
+    /// Crashes allowed per window before parking.
+    pub budget: Budget,
+    /// Between two tries while parked.
+    pub retry_parked: Duration,
+    /// Planned recycling.
+    pub recycle: Recycle,
+}
+
+/// `restart.mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartMode {
+    /// The planner decides.
+    Auto,
+    /// The replacement loads beside the serving worker.
+    Overlap,
+    /// The serving worker is retired first, requests wait.
+    Sequential,
+}
+
+/// `5 in 30m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// So many crashes …
+    pub crashes: u32,
+    /// … within this long.
+    pub window: Duration,
+}
+
+/// `restart.recycle`; every limit optional.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Recycle {
+    /// Age of the worker.
+    pub max_age: Option<Duration>,
+    /// Requests served.
+    pub max_requests: Option<u64>,
+    /// Prompt tokens prefilled.
+    pub max_prompt_tokens: Option<u64>,
+    /// Decode speed relative to the worker's first hour.
+    pub min_speed_ratio: Option<f64>,
+}
+
+/// `[drain]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drain {
+    /// For requests in flight before they are forced.
+    pub grace: Duration,
+}
+
+/// `[queue]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Queue {
+    /// Requests that may wait.
+    pub max_waiting: usize,
+    /// Bytes of bodies that may wait.
+    pub max_bytes: u64,
+    /// Until the first assignment.
+    pub max_wait: Duration,
+    /// Interval of comments on silent streams.
+    pub keepalive: Duration,
+    /// Before a plain request is committed and kept alive; `None` is off.
+    pub keepalive_plain: Option<Duration>,
+    /// Share of the queue one client may hold while another waits.
+    pub per_client_share: f64,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// Lowest level written.
+    pub level: LogLevel,
+    /// Line format of `mlxsupd.log`.
+    pub format: LogFormat,
+    /// Rotated files kept per log.
+    pub keep: u32,
+    /// Bytes after which a log rotates.
+    pub rotate_at: u64,
+}
+
+/// `log.level`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Only failures.
+    Error,
+    /// And what may become one.
+    Warn,
+    /// And every decision.
+    Info,
+    /// And every event and action.
+    Debug,
+    /// And every byte count.
+    Trace,
+}
+
+/// `log.format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `key=value` text.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// What a schedule or a rule can ask for. One list everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Say it in log and events.
+    Warn,
+    /// Drop MLX's free-buffer cache.
+    ClearCache,
+    /// Drop saved prefixes.
+    TrimPrefixCache,
+    /// Answer new requests 503 until the rule clears.
+    Refuse,
+    /// Hand the worker over.
+    Restart(RestartMode),
+    /// Stop the worker and stay without one.
+    Unload,
+    /// Start it again.
+    Load,
+    /// Generate one token and check it.
+    Canary,
+}
+
+/// `[[schedule]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schedule {
+    /// Unique name.
+    pub name: String,
+    /// Parsed expression and zone.
+    pub when: crate::schedule::Expression,
+    /// What is done.
+    pub action: Action,
+    /// Skipped while the worker is younger.
+    pub min_uptime: Duration,
+    /// Upper bound of a random delay.
+    pub jitter: Duration,
+    /// How long a quiet moment is looked for.
+    pub wait_for_idle: Duration,
+    /// What happens when none came.
+    pub if_busy: IfBusy,
+    /// What happens to a firing missed in sleep.
+    pub missed: Missed,
+}
+
+/// `schedule.if_busy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfBusy {
+    /// Act all the same.
+    Run,
+    /// Leave it out this time.
+    Skip,
+}
+
+/// `schedule.missed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missed {
+    /// Leave it out.
+    Skip,
+    /// Once, after waking.
+    RunOnce,
+}
+
+/// `[[rule]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {
+    /// Unique name.
+    pub name: String,
+    /// All must hold.
+    pub when: Vec<Condition>,
+    /// How long they must hold.
+    pub dwell: Duration,
+    /// The ladder: the next step is taken if the rule still holds one cooldown later.
+    pub actions: Vec<Action>,
+    /// Minimum pause between two steps.
+    pub cooldown: Duration,
+    /// Streams that cannot be continued may be ended after so long; `None`: never.
+    pub break_streams_after: Option<Duration>,
+    /// True for the rules mlxsup brings along.
+    pub built_in: bool,
+}
+
+/// One comparison of a rule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Condition {
+    /// What is measured.
+    pub metric: Metric,
+    /// Which side acts.
+    pub side: Side,
+    /// The threshold.
+    pub threshold: Threshold,
+    /// Where the rule lets go again; `None`: at the threshold.
+    pub clear: Option<Threshold>,
+}
+
+/// `above` or `below`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Acts when the reading is greater.
+    Above,
+    /// Acts when the reading is smaller.
+    Below,
+}
+
+/// A threshold in the metric's own unit (bytes, bytes per second, percent, seconds, counts).
+#[derive(Debug, Clone, PartialEq)]
+pub enum Threshold {
+    /// A fixed number.
+    Fixed(f64),
+    /// A share of the machine's memory, 0–1 (byte metrics only).
+    OfMemory(f64),
+    /// A percentile of the machine's own history.
+    Percentile {
+        /// 0–100.
+        percentile: f64,
+        /// How much history.
+        of: Duration,
+        /// Factor on the percentile, 1.1 for `plus = "10%"`.
+        factor: f64,
+        /// Floor in the metric's unit; alone in force while learning.
+        at_least: Option<f64>,
+    },
+}

@@ -1,0 +1,213 @@
+//! What the gateway may ask of the task that owns the supervisor.
+//!
+//! Owns the message types between sessions and the driver; decides nothing. A session submits once, then obeys
+//! [`Directive`]s until it has sent exactly one [`Report::Ended`] (dropping the [`Ticket`] sends `Cancelled`).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::control::view::Status;
+use crate::supervisor::{Generation, Mono, Refusal, RequestId};
+
+/// What the supervisor needs to know to admit and order a request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Submission {
+    /// The principal: a key's name, else peer uid or address.
+    pub principal: String,
+    /// The name inside the principal's share (`x-mlxsup-client`, else `user`), if any.
+    pub client: Option<String>,
+    /// `interactive`, `normal` or `batch`.
+    pub class: Class,
+    /// Bytes of the body, as a first guess of its cost and for the queue's byte cap.
+    pub body_bytes: u64,
+    /// Instant after which the client no longer waits for a first assignment.
+    pub deadline: Option<Mono>,
+}
+
+/// Priority class of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// Somebody looks at the screen.
+    Interactive,
+    /// The default.
+    Normal,
+    /// Whenever there is room.
+    Batch,
+}
+
+/// What the driver tells a session.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Directive {
+    /// Send the envelope to this worker now. Comes again after `Report::Interrupted`.
+    Assigned(Assignment),
+    /// The request ends with this error, before or after its first byte. The last directive.
+    Refused(Refusal),
+}
+
+/// One request given to one worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// Which worker.
+    pub generation: Generation,
+    /// Its socket.
+    pub socket: PathBuf,
+}
+
+/// What a session tells the driver.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Report {
+    /// The first token of this assignment arrived: the request has progressed.
+    Progressed {
+        /// Of which worker; a stale one is ignored.
+        generation: Generation,
+        /// Prompt tokens, where the link told them, else 0.
+        prompt_tokens: u64,
+        /// Tokens recorded so far, over all choices.
+        completion_tokens: u64,
+    },
+    /// The link to the worker broke before the last event; the recorded tokens are kept and the session waits for the
+    /// next assignment.
+    Interrupted {
+        /// Of which worker.
+        generation: Generation,
+        /// True when at least one token arrived during this assignment.
+        progressed: bool,
+        /// What the link said, for the log.
+        why: String,
+    },
+    /// The request is over. Sent exactly once.
+    Ended(Outcome),
+}
+
+/// How a request ended, as the ledger counts it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// A complete answer was handed to the client.
+    Answered {
+        /// From the worker's usage.
+        prompt_tokens: u64,
+        /// From the worker's usage.
+        completion_tokens: u64,
+    },
+    /// The worker refused the request for a reason of the request's own (400, 404 …), passed on to the client.
+    Rejected,
+    /// The worker ended it with an engine error, passed on to the client.
+    Failed,
+    /// The client hung up.
+    Cancelled,
+}
+
+/// Input of the driver from sessions.
+#[derive(Debug)]
+pub enum GatewayInput {
+    /// A new request with the way back to its session.
+    Submit {
+        /// Chosen by the gateway, unique in this daemon.
+        id: RequestId,
+        /// For admission and order.
+        submission: Submission,
+        /// Directives go here; capacity [`DIRECTIVES`].
+        directives: mpsc::Sender<Directive>,
+    },
+    /// News of a submitted request.
+    Report {
+        /// Which request.
+        id: RequestId,
+        /// What happened.
+        report: Report,
+    },
+    /// How many requests are ahead of this one in the queue; `None` once it is assigned or gone.
+    Position {
+        /// Which request.
+        id: RequestId,
+        /// Where to answer.
+        reply: oneshot::Sender<Option<usize>>,
+    },
+}
+
+/// Capacity of a session's directive channel: at most an assignment and a refusal can be under way.
+pub const DIRECTIVES: usize = 4;
+
+/// The gateway's end. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    inputs: mpsc::UnboundedSender<GatewayInput>,
+    status: watch::Receiver<Arc<Status>>,
+    next_id: Arc<std::sync::atomic::AtomicU64>,
+}
+
+impl Handle {
+    /// The handle and the driver's ends of its channels. The input channel is unbounded because its content is bounded
+    /// elsewhere: one submission, and a handful of reports, per connection.
+    #[must_use]
+    pub fn new(status: watch::Receiver<Arc<Status>>) -> (Self, mpsc::UnboundedReceiver<GatewayInput>) {
+        let (inputs, receiver) = mpsc::unbounded_channel();
+        (Self { inputs, status, next_id: Arc::new(std::sync::atomic::AtomicU64::new(1)) }, receiver)
+    }
+
+    /// Submits a request. The driver answers with exactly one `Assigned` or `Refused` first.
+    #[must_use]
+    pub fn submit(&self, submission: Submission) -> Ticket {
+        let id = RequestId(self.next_id.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        let (sender, directives) = mpsc::channel(DIRECTIVES);
+        // A closed driver drops the sender, and `Ticket::next` then answers `None`.
+        let _ = self.inputs.send(GatewayInput::Submit { id, submission, directives: sender });
+        Ticket { id, inputs: self.inputs.clone(), directives, ended: false }
+    }
+
+    /// The state as last published.
+    #[must_use]
+    pub fn status(&self) -> Arc<Status> {
+        self.status.borrow().clone()
+    }
+}
+
+/// One submitted request. Dropping it before [`Ticket::end`] reports `Cancelled`.
+#[derive(Debug)]
+pub struct Ticket {
+    id: RequestId,
+    inputs: mpsc::UnboundedSender<GatewayInput>,
+    directives: mpsc::Receiver<Directive>,
+    ended: bool,
+}
+
+impl Ticket {
+    /// The request's id inside this daemon.
+    #[must_use]
+    pub fn id(&self) -> RequestId {
+        self.id
+    }
+
+    /// The next directive; `None` when the driver is gone. Cancel-safe: no directive is lost.
+    pub async fn next(&mut self) -> Option<Directive> {
+        self.directives.recv().await
+    }
+
+    /// Requests ahead of this one in the queue; `None` once assigned, refused or gone.
+    pub async fn position(&self) -> Option<usize> {
+        let (reply, answer) = oneshot::channel();
+        self.inputs.send(GatewayInput::Position { id: self.id, reply }).ok()?;
+        answer.await.ok().flatten()
+    }
+
+    /// Tells the driver something that does not end the request.
+    pub fn report(&self, report: Report) {
+        let _ = self.inputs.send(GatewayInput::Report { id: self.id, report });
+    }
+
+    /// Ends the request.
+    pub fn end(mut self, outcome: Outcome) {
+        self.ended = true;
+        self.report(Report::Ended(outcome));
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.report(Report::Ended(Outcome::Cancelled));
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The one task that owns a [`crate::supervisor`], and the start and stop order around it.
+
+pub mod handle;

@@ -1,0 +1,1 @@
+//! The worker link, daemon side: spawn, ready pipe, probes, commands, exit watch.

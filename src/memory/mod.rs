@@ -1,0 +1,183 @@
+//! One reading of the machine and the worker, with units.
+//!
+//! Owns the metric names and the probes; decides nothing: rules live in [`crate::supervisor`].
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Names of everything a rule can look at (design: memory). The text form is the public name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "the text form in `NAMES` says it, and the docs table explains each")]
+pub enum Metric {
+    SystemTotal,
+    SystemUsed,
+    SystemAvailable,
+    SystemWired,
+    SystemCompressed,
+    SystemCompressedLogical,
+    SystemCompressionRatio,
+    SystemSwapUsed,
+    SystemPressure,
+    SystemFreePercent,
+    SystemSwapinRate,
+    SystemSwapoutRate,
+    SystemCompressionRate,
+    SystemDecompressionRate,
+    SystemStall,
+    WorkerFootprint,
+    WorkerFootprintMax,
+    WorkerCompressed,
+    WorkerWired,
+    WorkerUptime,
+    WorkerGrowthRate,
+    MlxActive,
+    MlxCache,
+    MlxPeak,
+    KvBytes,
+    PrefixCacheBytes,
+    RequestsActive,
+    RequestsWaiting,
+    RequestsRate,
+    LatencyTtftP50,
+    LatencyTtftP99,
+    LatencyTokenP50,
+    SpeedDecode,
+}
+
+/// Unit of a metric's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Bytes.
+    Bytes,
+    /// Bytes per second.
+    BytesPerSecond,
+    /// 0–100.
+    Percent,
+    /// Seconds.
+    Seconds,
+    /// A plain number.
+    Count,
+    /// Events (or tokens) per second.
+    PerSecond,
+}
+
+/// Public name and unit of every metric, in display order.
+pub const METRICS: &[(Metric, &str, Unit)] = &[
+    (Metric::SystemTotal, "system.total", Unit::Bytes),
+    (Metric::SystemUsed, "system.used", Unit::Bytes),
+    (Metric::SystemAvailable, "system.available", Unit::Bytes),
+    (Metric::SystemWired, "system.wired", Unit::Bytes),
+    (Metric::SystemCompressed, "system.compressed", Unit::Bytes),
+    (Metric::SystemCompressedLogical, "system.compressed_logical", Unit::Bytes),
+    (Metric::SystemCompressionRatio, "system.compression_ratio", Unit::Count),
+    (Metric::SystemSwapUsed, "system.swap_used", Unit::Bytes),
+    (Metric::SystemPressure, "system.pressure", Unit::Count),
+    (Metric::SystemFreePercent, "system.free_percent", Unit::Percent),
+    (Metric::SystemSwapinRate, "system.swapin_rate", Unit::BytesPerSecond),
+    (Metric::SystemSwapoutRate, "system.swapout_rate", Unit::BytesPerSecond),
+    (Metric::SystemCompressionRate, "system.compression_rate", Unit::BytesPerSecond),
+    (Metric::SystemDecompressionRate, "system.decompression_rate", Unit::BytesPerSecond),
+    (Metric::SystemStall, "system.stall", Unit::Percent),
+    (Metric::WorkerFootprint, "worker.footprint", Unit::Bytes),
+    (Metric::WorkerFootprintMax, "worker.footprint_max", Unit::Bytes),
+    (Metric::WorkerCompressed, "worker.compressed", Unit::Bytes),
+    (Metric::WorkerWired, "worker.wired", Unit::Bytes),
+    (Metric::WorkerUptime, "worker.uptime", Unit::Seconds),
+    (Metric::WorkerGrowthRate, "worker.growth_rate", Unit::BytesPerSecond),
+    (Metric::MlxActive, "mlx.active", Unit::Bytes),
+    (Metric::MlxCache, "mlx.cache", Unit::Bytes),
+    (Metric::MlxPeak, "mlx.peak", Unit::Bytes),
+    (Metric::KvBytes, "kv.bytes", Unit::Bytes),
+    (Metric::PrefixCacheBytes, "prefix_cache.bytes", Unit::Bytes),
+    (Metric::RequestsActive, "requests.active", Unit::Count),
+    (Metric::RequestsWaiting, "requests.waiting", Unit::Count),
+    (Metric::RequestsRate, "requests.rate", Unit::PerSecond),
+    (Metric::LatencyTtftP50, "latency.ttft_p50", Unit::Seconds),
+    (Metric::LatencyTtftP99, "latency.ttft_p99", Unit::Seconds),
+    (Metric::LatencyTokenP50, "latency.token_p50", Unit::Seconds),
+    (Metric::SpeedDecode, "speed.decode", Unit::PerSecond),
+];
+
+impl Metric {
+    fn entry(self) -> &'static (Metric, &'static str, Unit) {
+        // `METRICS` is in declaration order, which the test below holds.
+        &METRICS[self as usize]
+    }
+
+    /// The public name, for example `worker.footprint`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.entry().1
+    }
+
+    /// The unit of its numbers.
+    #[must_use]
+    pub fn unit(self) -> Unit {
+        self.entry().2
+    }
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The text is no metric's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownMetric(pub String);
+
+impl FromStr for Metric {
+    type Err = UnknownMetric;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        METRICS
+            .iter()
+            .find(|(_, name, _)| *name == text)
+            .map(|(metric, _, _)| *metric)
+            .ok_or_else(|| UnknownMetric(text.to_owned()))
+    }
+}
+
+/// One reading of everything at one instant. A metric that could not be read is absent, never 0.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    values: [Option<f64>; METRICS.len()],
+}
+
+impl Default for Sample {
+    fn default() -> Self {
+        Self { values: [None; METRICS.len()] }
+    }
+}
+
+impl Sample {
+    /// The reading in the metric's unit.
+    #[must_use]
+    pub fn get(&self, metric: Metric) -> Option<f64> {
+        self.values[metric as usize]
+    }
+
+    /// Records a reading in the metric's unit; `None` leaves it absent.
+    pub fn set(&mut self, metric: Metric, value: Option<f64>) {
+        self.values[metric as usize] = value;
+    }
+
+    /// All present readings in display order.
+    pub fn present(&self) -> impl Iterator<Item = (Metric, f64)> + '_ {
+        METRICS.iter().filter_map(|(metric, _, _)| self.get(*metric).map(|value| (*metric, value)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_declaration_order() {
+        for (index, (metric, name, _)) in METRICS.iter().enumerate() {
+            assert_eq!(*metric as usize, index, "{name}");
+            assert_eq!(name.parse(), Ok(*metric));
+        }
+    }
+}

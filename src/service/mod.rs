@@ -1,0 +1,1 @@
+//! Being a service: sockets handed over by launchd or systemd, readiness, units and plists.

@@ -1,0 +1,1 @@
+//! Logs: levels, rotation, and the one-line-per-request log.

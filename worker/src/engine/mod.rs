@@ -1,0 +1,3 @@
+//! The engine: one thread that owns MLX and steps over a set of sequences.
+
+pub mod sequence;

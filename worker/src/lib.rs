@@ -1,0 +1,15 @@
+//! The MLX worker: one process that holds one model and answers for it.
+//!
+//! ```text
+//! serve (tokio): /status · /control · /link · /v1      text: tokenizer, template, detokeniser
+//!        │ SequenceRequest                ▲ SequenceEvent            openai: request in, chunks out
+//!        ▼                                │                          sampling: host-side choice of the token
+//! engine (one thread owns MLX): admits sequences, prefills in chunks, steps the set
+//!        │ counters                                                   model: weights, layers, caches
+//!        ▼
+//! board: what `/status` reads without touching MLX
+//! ```
+
+pub mod board;
+pub mod engine;
+pub mod sampling;
