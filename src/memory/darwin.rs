@@ -106,6 +106,11 @@ pub(super) fn start_id(pid: u32) -> Option<StartId> {
     Some(StartId::new(&format!("{seconds}.{micros:06}")))
 }
 
+/// Whether a signal or a debugger holds the process.
+pub(super) fn is_stopped(pid: u32) -> Option<bool> {
+    ffi::is_stopped(pid)
+}
+
 /// Processor time and page-ins so far.
 pub(super) fn usage(pid: u32) -> Option<ProcessUsage> {
     let charged = ffi::rusage(pid)?;

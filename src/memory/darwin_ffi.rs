@@ -91,6 +91,16 @@ pub(super) fn rusage(pid: u32) -> Option<rusage_info_v4> {
 
 /// Seconds and microseconds of the wall clock at which a process started.
 pub(super) fn start_time(pid: u32) -> Option<(u64, u64)> {
+    bsd_info(pid).map(|info| (info.pbi_start_tvsec, info.pbi_start_tvusec))
+}
+
+/// Whether a process is stopped (`SSTOP` of `sys/proc.h`).
+pub(super) fn is_stopped(pid: u32) -> Option<bool> {
+    const SSTOP: u32 = 4;
+    bsd_info(pid).map(|info| info.pbi_status == SSTOP)
+}
+
+fn bsd_info(pid: u32) -> Option<proc_bsdinfo> {
     let pid = c_int::try_from(pid).ok()?;
     let mut out = MaybeUninit::<proc_bsdinfo>::zeroed();
     let size = c_int::try_from(size_of::<proc_bsdinfo>()).ok()?;
@@ -101,8 +111,7 @@ pub(super) fn start_time(pid: u32) -> Option<(u64, u64)> {
         return None;
     }
     // SAFETY: zeroed at first, then written whole by the kernel; integers and character arrays.
-    let info = unsafe { out.assume_init() };
-    Some((info.pbi_start_tvsec, info.pbi_start_tvusec))
+    Some(unsafe { out.assume_init() })
 }
 
 /// A 32-bit control value; `None` when it is missing or of another size.

@@ -231,6 +231,11 @@ pub(super) fn start_id(pid: u32) -> Option<StartId> {
     Some(StartId::new(&format!("{}:{}", boot.trim(), stat.started)))
 }
 
+/// Whether a signal or a debugger holds the process.
+pub(super) fn is_stopped(pid: u32) -> Option<bool> {
+    procfs::process_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?).map(|stat| stat.stopped)
+}
+
 /// Processor time and page-ins so far.
 pub(super) fn usage(pid: u32) -> Option<ProcessUsage> {
     let stat = procfs::process_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;

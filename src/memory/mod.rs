@@ -34,7 +34,7 @@ use darwin as platform;
 use linux as platform;
 
 pub use probe::{Probe, ProbeError, WorkerReading};
-pub use process::{ProcessUsage, StartId, footprint, host_wired, process_start_id, process_usage};
+pub use process::{ProcessUsage, StartId, footprint, host_wired, process_is_stopped, process_start_id, process_usage};
 
 /// Names of everything a rule can look at (design: memory). The text form is the public name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -48,6 +48,12 @@ pub fn process_usage(pid: u32) -> Option<ProcessUsage> {
     platform::usage(pid)
 }
 
+/// Whether `pid` is held by SIGSTOP or a debugger; `None` when there is no such process or it is not ours to look at.
+#[must_use]
+pub fn process_is_stopped(pid: u32) -> Option<bool> {
+    platform::is_stopped(pid)
+}
+
 /// Memory charged to `pid`, compressed and swapped parts included, bytes. `None` when there is no such process; on Linux
 /// also once it has exited, on macOS an unreaped one still answers.
 #[must_use]
