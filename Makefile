@@ -1,0 +1,63 @@
+# Every way to build, try and check mlxsup. Each target does the set-up it needs; `make help` lists them.
+# Kept to what the make of macOS (GNU make 3.81) understands.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup mlx model build test lint fmt check-macos deny demo run
+
+CARGO ?= cargo
+# Fault injection for the tests; never part of a release build.
+TEST_FEATURES := --features mlxsup/fake-worker
+CARGO_DENY_VERSION := 0.20.2
+
+help: ## list the targets
+	@awk -F ': .*## ' '/^[a-z-]+: .*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: mlx model ## MLX and the small model, under target/
+
+mlx: ## real MLX for mlx-rs, under target/mlx
+	@sh etc/setup/mlx.sh
+
+model: ## the small real model, under target/models
+	@sh etc/setup/model.sh
+
+build: mlx ## release binaries, in target/release
+	$(CARGO) build --locked --release --workspace --bins
+
+# Documentation tests first, so that the runner's own summary is the last line. nextest is used where it is installed.
+test: setup ## everything that must pass: unit, integration and documentation tests
+	$(CARGO) test --locked --workspace $(TEST_FEATURES) --doc
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		set -x; $(CARGO) nextest run --locked --workspace $(TEST_FEATURES); \
+	else \
+		set -x; $(CARGO) test --locked --workspace $(TEST_FEATURES) --lib --bins --tests; \
+	fi
+
+lint: mlx ## formatting, clippy and documentation, warnings are errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets $(TEST_FEATURES) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+
+fmt: ## format all code
+	$(CARGO) fmt --all
+
+check-macos: ## compile and lint all crates for Apple silicon, on Debian
+	@sh etc/setup/macos-check.sh
+
+# Advisories live in a database on a git host; what is checked here needs only the lock file.
+deny: ## licences, bans and sources of all dependencies
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+		set -x; $(CARGO) deny --locked check licenses bans sources; \
+	else \
+		if ! [ -x target/tools/bin/cargo-deny ]; then \
+			echo "building cargo-deny $(CARGO_DENY_VERSION) into target/tools (once, some minutes)"; \
+			$(CARGO) install --quiet --locked --debug --version $(CARGO_DENY_VERSION) --root target/tools \
+				--target-dir target/tools/build cargo-deny && rm -rf target/tools/build || exit 1; \
+		fi; \
+		set -x; target/tools/bin/cargo-deny --locked check licenses bans sources; \
+	fi
+
+demo: build model ## a real answer, a restart with a request waiting, the status table
+	@etc/demo.sh
+
+run: build model ## the same, and the daemon stays until Ctrl-C
+	@etc/demo.sh --stay
