@@ -1,1 +1,3 @@
 //! The worker link, daemon side: spawn, ready pipe, probes, commands, exit watch.
+
+pub mod events;
