@@ -10,6 +10,7 @@
 //! ```
 
 pub mod client;
+pub mod events;
 pub mod probe;
 pub mod process;
 pub mod spawn;
