@@ -295,7 +295,7 @@ proptest! {
     #[test]
     fn any_text_is_a_schedule_or_a_message(text in "[0-9*,/?@a-z \\-é]{0,24}") {
         if let Err(error) = Expression::parse(&text, Zone::Local) {
-            prop_assert!(text.get(error.span.clone()).is_some());
+            prop_assert!(text.get(error.span).is_some());
         }
     }
 }
