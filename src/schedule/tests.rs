@@ -195,7 +195,7 @@ fn every_daily_time_fires_exactly_once_a_day() {
     }
 }
 
-/// A second opinion on three years, every change of clocks included.
+/// A second opinion on two years, every change of clocks included.
 #[test]
 fn croner_agrees() {
     let parser = croner::parser::CronParser::builder().seconds(croner::parser::Seconds::Optional).build();
@@ -205,7 +205,7 @@ fn croner_agrees() {
         {
             let ours = expression(text, *zone);
             let theirs = parser.parse(text).unwrap();
-            let from = zone.with_ymd_and_hms(2025, 1, 1, 0, 0, 1).unwrap();
+            let from = zone.with_ymd_and_hms(2026, 1, 1, 0, 0, 1).unwrap();
             let end = zone.with_ymd_and_hms(2028, 1, 1, 0, 0, 0).unwrap();
             let mut at = Wall(u64::try_from(from.timestamp_millis()).unwrap());
             for expected in theirs.iter_from(from, croner::Direction::Forward).take_while(|next| *next < end) {
@@ -295,7 +295,7 @@ proptest! {
     #[test]
     fn any_text_is_a_schedule_or_a_message(text in "[0-9*,/?@a-z \\-é]{0,24}") {
         if let Err(error) = Expression::parse(&text, Zone::Local) {
-            prop_assert!(text.get(error.span.clone()).is_some());
+            prop_assert!(text.get(error.span).is_some());
         }
     }
 }
