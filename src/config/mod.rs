@@ -2,6 +2,28 @@
 //!
 //! Owns the keys, their defaults and every message about them. Does not look at the machine: `mlxsupd --check` does.
 //! [`load`] reports all problems at once, each with file, line, the text underlined and a hint.
+//!
+//! ```text
+//! text ─toml─▶ spanned tables ─raw─▶ sections, schedules, rules ─▶ Config ─combinations─▶ Config or Problems
+//! ```
+
+mod builtin;
+mod combinations;
+mod effective;
+mod file;
+mod home;
+mod keys;
+mod policy;
+mod problem;
+mod quantity;
+mod raw;
+mod reload;
+mod report;
+mod rules;
+mod schedules;
+mod sections;
+mod show;
+mod unknown;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,7 +32,15 @@ use std::time::Duration;
 pub use mlxsup_worker_api::WiredLimit;
 use mlxsup_worker_api::settings::Device;
 
-use crate::memory::Metric;
+pub use builtin::footprint_over_budget;
+pub use file::{LoadError, MINIMAL, load, parse};
+pub use home::{check_home, longest_socket_path};
+pub use keys::{When, known_keys};
+pub use policy::{Action, Condition, IfBusy, Missed, Rule, Schedule, Side, Threshold};
+pub use problem::{Problem, Problems, Source};
+pub use quantity::{QuantityError, format_duration, format_size, parse_duration, parse_size};
+pub use reload::{Change, diff};
+pub use show::{show, to_json};
 
 /// A complete, valid configuration. Relative paths are relative to the home.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +65,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// Hexadecimal digest of the file's text: what `status` shows as `config.hash`.
     pub hash: String,
+    /// The text it was read from, for messages of later checks.
+    pub source: Source,
 }
 
 /// Where clients connect.
@@ -74,6 +106,14 @@ pub struct Worker {
     pub served_names: Vec<String>,
     /// Command of the worker; native default: `mlxsup-worker` beside `mlxsupd`.
     pub command: Option<Vec<String>>,
+    /// `mlx_lm` only: the Python that imports mlx_lm; `None`: the first `python3` that does.
+    pub python: Option<PathBuf>,
+    /// `openai` only, and always present there: `unix:{socket}` or `http://127.0.0.1:{port}`.
+    pub upstream: Option<String>,
+    /// `openai` only: path that answers 200 while the process lives.
+    pub health_path: String,
+    /// `openai` only: path that answers 200 once the model is loaded.
+    pub ready_path: String,
     /// Sequences decoded together; `None` is auto.
     pub slots: Option<u32>,
     /// Tokens one request may use; `None` is auto.
@@ -266,125 +306,4 @@ pub enum LogFormat {
     Text,
     /// One JSON object per line.
     Json,
-}
-
-/// What a schedule or a rule can ask for. One list everywhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Say it in log and events.
-    Warn,
-    /// Drop MLX's free-buffer cache.
-    ClearCache,
-    /// Drop saved prefixes.
-    TrimPrefixCache,
-    /// Answer new requests 503 until the rule clears.
-    Refuse,
-    /// Hand the worker over.
-    Restart(RestartMode),
-    /// Stop the worker and stay without one.
-    Unload,
-    /// Start it again.
-    Load,
-    /// Generate one token and check it.
-    Canary,
-}
-
-/// `[[schedule]]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Schedule {
-    /// Unique name.
-    pub name: String,
-    /// Parsed expression and zone.
-    pub when: crate::schedule::Expression,
-    /// What is done.
-    pub action: Action,
-    /// Skipped while the worker is younger.
-    pub min_uptime: Duration,
-    /// Upper bound of a random delay.
-    pub jitter: Duration,
-    /// How long a quiet moment is looked for.
-    pub wait_for_idle: Duration,
-    /// What happens when none came.
-    pub if_busy: IfBusy,
-    /// What happens to a firing missed in sleep.
-    pub missed: Missed,
-}
-
-/// `schedule.if_busy`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IfBusy {
-    /// Act all the same.
-    Run,
-    /// Leave it out this time.
-    Skip,
-}
-
-/// `schedule.missed`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Missed {
-    /// Leave it out.
-    Skip,
-    /// Once, after waking.
-    RunOnce,
-}
-
-/// `[[rule]]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rule {
-    /// Unique name.
-    pub name: String,
-    /// All must hold.
-    pub when: Vec<Condition>,
-    /// How long they must hold.
-    pub dwell: Duration,
-    /// The ladder: the next step is taken if the rule still holds one cooldown later.
-    pub actions: Vec<Action>,
-    /// Minimum pause between two steps.
-    pub cooldown: Duration,
-    /// Streams that cannot be continued may be ended after so long; `None`: never.
-    pub break_streams_after: Option<Duration>,
-    /// True for the rules mlxsup brings along.
-    pub built_in: bool,
-}
-
-/// One comparison of a rule.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Condition {
-    /// What is measured.
-    pub metric: Metric,
-    /// Which side acts.
-    pub side: Side,
-    /// The threshold.
-    pub threshold: Threshold,
-    /// Where the rule lets go again; `None`: at the threshold.
-    pub clear: Option<Threshold>,
-}
-
-/// `above` or `below`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// Acts when the reading is greater.
-    Above,
-    /// Acts when the reading is smaller.
-    Below,
-}
-
-/// A threshold in the metric's own unit (bytes, bytes per second, percent, seconds, counts).
-#[derive(Debug, Clone, PartialEq)]
-pub enum Threshold {
-    /// A fixed number.
-    Fixed(f64),
-    /// A share of the machine's memory, 0–1 (byte metrics only).
-    OfMemory(f64),
-    /// A percentile of the machine's own history.
-    Percentile {
-        /// 0–100.
-        percentile: f64,
-        /// How much history.
-        of: Duration,
-        /// Factor on the percentile, 1.1 for `plus = "10%"`.
-        factor: f64,
-        /// Floor in the metric's unit; alone in force while learning.
-        at_least: Option<f64>,
-    },
 }
