@@ -51,6 +51,8 @@ pub enum Verb {
     Events(EventsArgs),
     /// Show the last lines of a log
     Logs(LogsArgs),
+    /// Judge or print the configuration
+    Config(ConfigArgs),
     /// Read the configuration file again
     Reload(Waiting),
     /// Stop the daemon and its worker
@@ -82,7 +84,7 @@ pub struct Waiting {
 #[derive(Debug, ClapArgs)]
 pub struct DrainArgs {
     /// Force what is left after this long, such as 90s or 5m [default: drain.grace]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::config::parse_duration)]
     pub deadline: Option<Duration>,
     /// Answer new requests 503 instead of letting them wait
     #[arg(long)]
@@ -244,29 +246,40 @@ pub struct ChatArgs {
     pub socket: Option<PathBuf>,
 }
 
+/// `config`.
+#[derive(Debug, ClapArgs)]
+pub struct ConfigArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub action: ConfigAction,
+}
+
+/// What `config` can do.
+#[derive(Debug, Subcommand)]
+pub enum ConfigAction {
+    /// Report every problem of a configuration file
+    Check(ConfigFile),
+    /// Print the configuration with every default filled in
+    Show(ConfigFile),
+}
+
+/// Which file `config` reads.
+#[derive(Debug, ClapArgs)]
+pub struct ConfigFile {
+    /// The file [default: mlxsup.toml of the home]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// How to print.
+    #[command(flatten)]
+    pub facts: Facts,
+}
+
 /// `completions`.
 #[derive(Debug, ClapArgs)]
 pub struct CompletionsArgs {
     /// The shell
     #[arg(value_enum)]
     pub shell: clap_complete::Shell,
-}
-
-/// `30s`, `5m`, `6h`, `500ms`: like the configuration's durations, a number always with its unit.
-fn duration(text: &str) -> Result<Duration, String> {
-    let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let seconds = match unit {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        "d" => 86400.0,
-        "" => return Err(format!("a duration needs a unit: write `{text}s` or `{text}m`")),
-        _ => return Err(format!("`{unit}` is no unit of time: write ms, s, m, h or d")),
-    };
-    let number: f64 = number.trim().parse().map_err(|_| format!("`{number}` is no number"))?;
-    Duration::try_from_secs_f64(number * seconds).map_err(|_| "a duration is neither negative nor endless".to_owned())
 }
 
 #[cfg(test)]
@@ -277,16 +290,5 @@ mod tests {
     fn the_definition_is_consistent() {
         use clap::CommandFactory;
         Args::command().debug_assert();
-    }
-
-    #[test]
-    fn durations_need_a_unit_and_say_so() {
-        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
-        assert!(duration("5").unwrap_err().contains("`5s` or `5m`"));
-        assert!(duration("5y").unwrap_err().contains("`y` is no unit"));
-        assert!(duration("-5s").is_err());
-        assert!(duration("s").is_err());
-        assert!(duration("1e300h").is_err());
     }
 }

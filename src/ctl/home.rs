@@ -96,6 +96,12 @@ impl Home {
         self.path.join(CONTROL_SOCKET)
     }
 
+    /// The configuration file.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.path.join("mlxsup.toml")
+    }
+
     /// The folder of the logs.
     #[must_use]
     pub fn logs(&self) -> PathBuf {

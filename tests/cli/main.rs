@@ -1,7 +1,10 @@
 //! `mlxsupctl` as a person meets it: stdout, stderr and exit status of every verb and every error, against a control
 //! server of the test's own that answers with fixtures.
 
+#![allow(clippy::unwrap_used, reason = "a test whose surroundings cannot be set up fails right there")]
+
 mod chat;
+mod config;
 mod facts;
 mod failures;
 mod fixtures;

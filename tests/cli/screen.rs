@@ -67,14 +67,19 @@ impl Home {
     }
 }
 
-/// `[HOME]` for the home, `[clock]` for times of day with what says which day, `[version]` for the package's version.
+/// `[HOME]` for the home, `[clock]` for times of day with what says which day, `[version]` for the package's version,
+/// `[errno]` for error numbers.
 fn named_filters(text: &str, home: &Path) -> String {
     let text = text.replace(home.to_str().unwrap(), "[HOME]").replace(env!("CARGO_PKG_VERSION"), "[version]");
-    let mut out = String::new();
-    for line in text.split_inclusive('\n') {
-        out.push_str(&clock_filter(line));
+    text.split_inclusive('\n').map(|line| clock_filter(&errno_filter(line))).collect()
+}
+
+/// The same error has different numbers on Linux and macOS.
+fn errno_filter(line: &str) -> String {
+    match line.split_once("(os error ").and_then(|(before, rest)| Some((before, rest.split_once(')')?.1))) {
+        Some((before, after)) => format!("{before}(os error [errno]){after}"),
+        None => line.to_owned(),
     }
-    out
 }
 
 fn clock_filter(line: &str) -> String {
@@ -112,5 +117,6 @@ fn clock_filter(line: &str) -> String {
 #[test]
 fn filters_replace_only_what_is_volatile() {
     assert_eq!(clock_filter("since tomorrow 04:00, in 5 h (Tue 11:30)"), "since [clock], in 5 h ([clock])");
+    assert_eq!(errno_filter("refused (os error 111)\n"), "refused (os error [errno])\n");
     assert_eq!(clock_filter("2026-03-05 04:00:01  x 12:1"), "[clock]  x 12:1");
 }

@@ -34,6 +34,9 @@ pub fn size_of(part: f64, whole: f64) -> String {
 /// Seconds in at most two units: `0.4 s`, `12.4 s`, `3 min 20 s`, `7 h 12 min`, `3 d 4 h`.
 #[must_use]
 pub fn span(seconds: f64) -> String {
+    if seconds <= 0.0 {
+        return "0 s".to_owned();
+    }
     if seconds < 59.95 {
         return if seconds < 9.95 || seconds.fract() >= 0.05 {
             format!("{seconds:.1} s")

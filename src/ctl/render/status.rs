@@ -234,7 +234,7 @@ fn config(sheet: &mut Sheet, status: &Status) {
     let config = &status.config;
     let hash: String = config.hash.chars().take(12).collect();
     if config.problems.is_empty() {
-        sheet.row("config", hash);
+        sheet.row("config", if hash.is_empty() { "none" } else { &hash });
     } else {
         let problems = plural(config.problems.len() as u64, "problem", "problems");
         sheet.row("config", format!("{hash} still in force; the file on disk was rejected for {problems}:"));

@@ -3,6 +3,7 @@
 mod chat;
 mod clear_cache;
 mod completions;
+mod config;
 mod drain;
 mod events;
 mod load;
@@ -44,6 +45,7 @@ pub async fn dispatch(args: Args, terminal: &mut Terminal) -> Result<ExitStatus,
         Verb::Schedule(schedule) => schedule::run(schedule, &control, terminal).await,
         Verb::Events(events) => events::run(&events, &control, terminal).await,
         Verb::Logs(logs) => logs::run(&logs, &home_holding("logs"), terminal).await,
+        Verb::Config(config) => config::run(config, &home_holding("mlxsup.toml"), terminal),
         Verb::Reload(waiting) => reload::run(waiting, &control, terminal).await,
         Verb::Stop(stop) => stop::run(&stop, &control, terminal).await,
         Verb::Completions(completions) => completions::run(&completions, terminal),

@@ -62,7 +62,7 @@ fn read_question() -> Result<String, Failure> {
         .map_err(|error| Failure::new(Kind::Usage, "the question is no UTF-8 text").caused_by(error))
 }
 
-/// Question after question until the input ends. A failed answer takes its question out of the conversation again.
+/// Question after question until the input ends. A question that got no answer leaves the conversation again.
 async fn converse(
     args: &ChatArgs,
     home: &Home,
@@ -95,6 +95,9 @@ async fn converse(
         }
         messages.push(Message { role: "user", content: line });
         match answer::stream(args, &messages, home, socket, interrupts, terminal).await {
+            Ok(answer) if answer.text.is_empty() => {
+                messages.pop();
+            }
             Ok(answer) => messages.push(Message { role: "assistant", content: answer.text }),
             Err(failure) if matches!(failure.kind(), Kind::Unreachable | Kind::BrokenPipe) => return Err(failure),
             Err(failure) => {

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::config;
 use crate::ctl::home::{Home, SYSTEM_CLIENT_SOCKET, Source};
 
 const DEFAULT_SOCKET: &str = "mlxsup.sock";
 
-/// The flag, else the socket of the home. The system's home is closed to ordinary users, so its public socket is known
+/// The flag, else `listen.socket` of the home. The system's home is closed to ordinary users, so its public socket is known
 /// by name.
 pub fn of_clients(flag: Option<&Path>, home: &Home) -> PathBuf {
     if let Some(path) = flag {
@@ -16,5 +17,7 @@ pub fn of_clients(flag: Option<&Path>, home: &Home) -> PathBuf {
     if matches!(home.source, Source::System(_)) && public.exists() {
         return public.to_owned();
     }
-    home.path.join(DEFAULT_SOCKET)
+    // A configuration that is missing, closed to this user or bad leaves the default: connecting tells the rest.
+    let configured = config::load(&home.config_file()).map(|config| config.listen.socket);
+    home.path.join(configured.unwrap_or_else(|_| DEFAULT_SOCKET.into()))
 }

@@ -1,0 +1,77 @@
+//! `config check|show`: files good, bad and missing, judged without a daemon.
+
+use insta::assert_snapshot;
+
+use super::screen::Home;
+
+const GOOD: &str = "[worker]\nmodel = \"/models/tiny\"\n\n[drain]\ngrace = \"90s\"\n";
+const BAD: &str = "[worker]\nmodel = \"/models/tiny\"\nslotz = 4\n\n[drain]\ngrace = 5\n";
+
+fn home_with(text: &str) -> Home {
+    let home = Home::new();
+    std::fs::write(home.path().join("mlxsup.toml"), text).unwrap();
+    home
+}
+
+#[test]
+fn a_good_file() {
+    assert_snapshot!(home_with(GOOD).run(&["config", "check"]));
+}
+
+#[test]
+fn a_good_file_as_json() {
+    assert_snapshot!(home_with(GOOD).run(&["config", "check", "--json"]));
+}
+
+#[test]
+fn every_problem_of_a_bad_file() {
+    assert_snapshot!(home_with(BAD).run(&["config", "check"]));
+}
+
+#[test]
+fn every_problem_as_json() {
+    assert_snapshot!(home_with(BAD).run(&["config", "check", "--json"]));
+}
+
+#[test]
+fn a_file_somewhere_else() {
+    let home = home_with(BAD);
+    let other = home.path().join("other.toml");
+    std::fs::write(&other, GOOD).unwrap();
+    assert_snapshot!(home.run(&["config", "check", other.to_str().unwrap()]));
+}
+
+#[test]
+fn no_file() {
+    assert_snapshot!(Home::new().run(&["config", "check"]));
+}
+
+#[test]
+fn shown_with_every_default() {
+    // The defaults are the configuration's own to test.
+    let screen = home_with(GOOD).run(&["config", "show"]);
+    for line in ["model = \"/models/tiny\"", "grace = \"90s\"", "[queue]", "--- exit 0"] {
+        assert!(screen.lines().any(|shown| shown == line), "{line}: {screen}");
+    }
+}
+
+#[test]
+fn shown_as_json() {
+    let screen = home_with(GOOD).run(&["config", "show", "--json"]);
+    assert!(screen.contains("\"grace\": \"90s\"") && screen.ends_with("}\n--- exit 0\n"), "{screen}");
+}
+
+#[test]
+fn a_home_too_long_for_sockets() {
+    let home = Home::new();
+    let long = home.path().join("x".repeat(110));
+    std::fs::create_dir(&long).unwrap();
+    std::fs::write(long.join("mlxsup.toml"), GOOD).unwrap();
+    let screen = home.run(&["--home", long.to_str().unwrap(), "config", "check"]);
+    assert!(screen.contains("choose a shorter home") && screen.ends_with("--- exit 2\n"), "{screen}");
+}
+
+#[test]
+fn a_bad_file_cannot_be_shown() {
+    assert_snapshot!(home_with(BAD).run(&["config", "show"]));
+}
