@@ -41,13 +41,13 @@ impl Host {
 fn pages() -> Option<Pages> {
     let all = ffi::vm_statistics().ok()?;
     Some(Pages {
-        free: u64::from({ all.free_count }),
-        speculative: u64::from({ all.speculative_count }),
-        purgeable: u64::from({ all.purgeable_count }),
-        external: u64::from({ all.external_page_count }),
-        internal: u64::from({ all.internal_page_count }),
-        wired: u64::from({ all.wire_count }),
-        compressor: u64::from({ all.compressor_page_count }),
+        free: u64::from(all.free_count),
+        speculative: u64::from(all.speculative_count),
+        purgeable: u64::from(all.purgeable_count),
+        external: u64::from(all.external_page_count),
+        internal: u64::from(all.internal_page_count),
+        wired: u64::from(all.wire_count),
+        compressor: u64::from(all.compressor_page_count),
         in_compressor: all.total_uncompressed_pages_in_compressor,
         compressions: all.compressions,
         decompressions: all.decompressions,

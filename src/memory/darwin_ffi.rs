@@ -140,9 +140,9 @@ impl Integer for i32 {}
 impl Integer for u64 {}
 
 /// Numerator and denominator that turn Mach time units into nanoseconds (125/3 on Apple silicon).
+#[allow(deprecated, reason = "libc points to another crate for this one function")]
 pub(super) fn timebase() -> (u32, u32) {
     let mut out = libc::mach_timebase_info { numer: 0, denom: 0 };
-    #[allow(deprecated, reason = "libc points to another crate for this one function")]
     // SAFETY: `out` is a writable structure of the type the call fills.
     let code = unsafe { libc::mach_timebase_info(&mut out) };
     if code == 0 && out.numer > 0 && out.denom > 0 { (out.numer, out.denom) } else { (1, 1) }

@@ -98,10 +98,10 @@ mod tests {
 
     #[test]
     fn footprint_sees_what_is_touched() {
-        let before = footprint(std::process::id()).unwrap();
+        // Other tests allocate and free meanwhile; what this one holds is a floor under all of it.
         let held = std::hint::black_box(vec![1_u8; 64 << 20]);
-        let after = footprint(std::process::id()).unwrap();
-        assert!(after >= before + (32 << 20), "{before} → {after}");
+        let charged = footprint(std::process::id()).unwrap();
+        assert!(charged >= 64 << 20, "{charged}");
         drop(held);
         assert_eq!(footprint(NOBODY), None);
     }

@@ -110,3 +110,9 @@ fn another_worker_starts_its_own_history() {
     let fresh = probe.sample(Some(own(None, 1)), Mono(13_000));
     assert_eq!(fresh.get(Metric::WorkerGrowthRate), None, "a younger worker under the same pid has no past");
 }
+
+#[test]
+fn a_probe_may_move_to_another_thread() {
+    fn moves<T: Send>() {}
+    moves::<Probe>();
+}
