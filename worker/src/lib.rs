@@ -12,4 +12,5 @@
 
 pub mod board;
 pub mod engine;
+pub mod gguf;
 pub mod sampling;
