@@ -13,4 +13,6 @@
 pub mod board;
 pub mod engine;
 pub mod gguf;
+pub mod linux_compat;
+pub mod model;
 pub mod sampling;
