@@ -124,6 +124,15 @@ fn a_quantised_folder_with_tied_embedding() {
 }
 
 #[test]
+fn a_gguf_file_with_every_supported_storage_type() {
+    let reference = reference("tiny-mixed");
+    let model = load(&tiny("tiny-mixed.gguf"), Precision::Float32);
+    for chunk in [reference.tokens.len(), 7] {
+        assert_matches(&model, &reference, chunk);
+    }
+}
+
+#[test]
 fn llama3_and_linear_rope_scaling() {
     assert_tiny("tiny-llama3-rope");
     assert_tiny("tiny-linear-rope");

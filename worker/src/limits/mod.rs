@@ -226,6 +226,14 @@ mod tests {
     }
 
     #[test]
+    fn an_mlx_error_is_a_result_and_does_not_end_the_process() {
+        Machine::select(Device::Cpu).unwrap();
+        let array = Array::from_slice(&[1.0_f32; 6], &[2, 3]);
+        let error = array.matmul(&array).unwrap_err();
+        assert!(error.what().contains("matmul"), "{}", error.what());
+    }
+
+    #[test]
     fn this_machine_answers() {
         let machine = Machine::select(Device::Cpu).unwrap();
         assert!(machine.total_bytes > GIB && !machine.gpu);
