@@ -93,6 +93,12 @@ impl Machine {
 }
 
 impl Limits {
+    /// The memory limit that `settings` mean on `machine`, whatever the model.
+    #[must_use]
+    pub fn memory_bytes(settings: &Settings, machine: &Machine) -> u64 {
+        settings.memory_limit_bytes.unwrap_or_else(|| machine.memory_limit())
+    }
+
     /// What `settings` mean on `machine` for a model of `resident` bytes. Calls nothing.
     #[must_use]
     pub fn new(settings: &Settings, machine: &Machine, resident: u64) -> Self {
@@ -114,7 +120,7 @@ impl Limits {
         };
         Self {
             cache_bytes: settings.cache_limit_bytes,
-            memory_bytes: settings.memory_limit_bytes.unwrap_or_else(|| machine.memory_limit()),
+            memory_bytes: Self::memory_bytes(settings, machine),
             wired_bytes,
         }
     }
