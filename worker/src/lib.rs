@@ -12,4 +12,8 @@
 
 pub mod board;
 pub mod engine;
+pub mod gguf;
+pub mod limits;
+pub mod linux_compat;
+pub mod model;
 pub mod sampling;
