@@ -63,7 +63,9 @@ pub(super) struct Leg {
 
 /// The connection's own future: it must be polled for anything to move. Polling it here, rather than in a task of its
 /// own, saves a wake-up per event and makes dropping the leg close the socket at once.
-struct Wire(Option<Pin<Box<http1::Connection<TokioIo<UnixStream>, Parts>>>>);
+struct Wire(Option<Pin<Box<WorkerConnection>>>);
+
+type WorkerConnection = http1::Connection<TokioIo<UnixStream>, Parts>;
 
 impl Wire {
     fn poll(&mut self, cx: &mut Context<'_>) -> hyper::Result<()> {

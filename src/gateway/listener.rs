@@ -92,7 +92,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (connection, turns) = Connection::new(stream, Patience::default());
-    let service = service_fn(move |request| routes::handle(context.clone(), peer, turns.clone(), request));
+    let service = service_fn(move |request| routes::handle(context.clone(), peer, &turns, request));
     let mut http = std::pin::pin!(
         http1::Builder::new()
             .half_close(false)

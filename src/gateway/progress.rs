@@ -160,7 +160,7 @@ impl Progress {
         self.lanes.iter().all(|lane| lane.choice.finish_reason.is_some()) && (self.usage_relayed || !self.wants_usage)
     }
 
-    /// The envelope for the next worker, around the client's body: two parts, so that the body is never copied.
+    /// The envelope for the next worker in three parts, of which the second is the client's body, never copied.
     pub fn envelope(&self, id: &str, created: u64, seed: u64, body: &Bytes) -> [Bytes; 3] {
         let generated = if self.recorded() == 0 && self.finish.is_none() {
             Vec::new()

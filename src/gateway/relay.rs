@@ -46,11 +46,10 @@ pub(super) enum LegEnd {
 }
 
 impl LegEnd {
-    fn directed(directive: Option<Directive>) -> Self {
+    fn directed(directive: Directive) -> Self {
         match directive {
-            Some(Directive::Assigned(assignment)) => Self::Reassigned(assignment),
-            Some(Directive::Refused(refusal)) => Self::Refused(refusal),
-            None => Self::Refused(Refusal::new(Code::Stopping, "the daemon is going down; try again once it is back")),
+            Directive::Assigned(assignment) => Self::Reassigned(assignment),
+            Directive::Refused(refusal) => Self::Refused(refusal),
         }
     }
 
@@ -70,7 +69,7 @@ fn engine_error(message: String) -> ErrorObject {
 }
 
 impl Session {
-    /// Has one worker go on with the request.
+    /// Has one worker go on with the request. A driver that is gone does not disturb an answer that is coming.
     pub(super) async fn relay(&mut self, assignment: &Assignment) -> LegEnd {
         let opened = {
             let parts = self.progress.envelope(&self.answer_id, self.created, self.seed, &self.body);
@@ -80,7 +79,7 @@ impl Session {
                 tokio::select! {
                     biased;
                     opened = &mut open => break opened,
-                    directive = self.ticket.next() => return LegEnd::directed(directive),
+                    Some(directive) = self.ticket.next() => return LegEnd::directed(directive),
                     () = self.reply.pulse.tick() => self.keep_alive().await,
                 }
             }
@@ -102,7 +101,7 @@ impl Session {
             tokio::select! {
                 biased;
                 more = leg.more() => if let Err(error) = more { return self.lost(&error) },
-                directive = self.ticket.next() => return LegEnd::directed(directive),
+                Some(directive) = self.ticket.next() => return LegEnd::directed(directive),
                 () = self.reply.pulse.tick() => self.keep_alive().await,
             }
         }

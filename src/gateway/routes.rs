@@ -85,22 +85,25 @@ impl Route<'_> {
     }
 }
 
-/// Answers one request. Dropping the future, or the answer's body, cancels it.
-pub(super) async fn handle(
+/// Answers one request. Dropping the future, or the answer's body, cancels it. The turn begins at once, not with the
+/// first poll: hyper reads on in between.
+pub(super) fn handle(
     context: Arc<GatewayContext>,
     peer: Peer,
-    turns: Turns,
+    turns: &Turns,
     request: Request<Incoming>,
-) -> Result<Response<AnswerBody>, Infallible> {
+) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + Send + use<> {
     let turn = turns.begin(request.body().size_hint().exact());
-    let request_id = request
-        .headers()
-        .get(answer::REQUEST_ID)
-        .and_then(|id| id.to_str().ok())
-        .filter(|id| identity::is_well_formed(id))
-        .map_or_else(identity::random_hex, str::to_owned);
-    let response = answer_to(&context, peer, &turn, &request_id, request).await;
-    Ok(answer::finish(response, &request_id, turn))
+    async move {
+        let request_id = request
+            .headers()
+            .get(answer::REQUEST_ID)
+            .and_then(|id| id.to_str().ok())
+            .filter(|id| identity::is_well_formed(id))
+            .map_or_else(identity::random_hex, str::to_owned);
+        let response = answer_to(&context, peer, &turn, &request_id, request).await;
+        Ok(answer::finish(response, &request_id, turn))
+    }
 }
 
 async fn answer_to(

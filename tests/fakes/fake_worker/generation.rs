@@ -71,13 +71,13 @@ impl Writer<'_> {
             "total_tokens": PROMPT_TOKENS + limit * choices});
         if !self.request.stream {
             let choices: Vec<Value> = (0..choices).map(|choice| self.whole(choice, limit)).collect();
-            let mut result = self.chunk(Value::Null);
+            let mut result = self.chunk(&Value::Null);
             result["choices"] = Value::Array(choices);
             result["usage"] = usage;
             return self.last(&format!("event: result\ndata: {result}\n\n"));
         }
         if self.request.stream_options.as_ref().is_some_and(|options| options["include_usage"] == true) {
-            let mut chunk = self.chunk(Value::Null);
+            let mut chunk = self.chunk(&Value::Null);
             chunk["choices"] = json!([]);
             chunk["usage"] = usage;
             self.event(0, limit, &[], Some(&chunk))?;
@@ -107,7 +107,7 @@ impl Writer<'_> {
             return Ok(());
         }
         if replayed.ids.is_empty() && self.chat {
-            let chunk = self.chunk(json!({"index": choice, "delta": {"role": "assistant"}, "finish_reason": null}));
+            let chunk = self.chunk(&json!({"index": choice, "delta": {"role": "assistant"}, "finish_reason": null}));
             self.event(choice, 0, &[], Some(&chunk))?;
         }
         let first = u32::try_from(replayed.ids.len()).unwrap_or(u32::MAX).saturating_add(1);
@@ -120,7 +120,7 @@ impl Writer<'_> {
         } else {
             json!({"index": choice, "text": "", "finish_reason": "length"})
         };
-        let chunk = self.chunk(finish);
+        let chunk = self.chunk(&finish);
         self.event(choice, limit, &[], Some(&chunk))
     }
 
@@ -132,7 +132,7 @@ impl Writer<'_> {
         } else {
             json!({"index": choice, "text": text, "finish_reason": null})
         };
-        let chunk = self.chunk(inner);
+        let chunk = self.chunk(&inner);
         let event = self.event_text(choice, position, &[token_id(choice, position)], Some(&chunk));
         match fault {
             None | Some(Fault::Crash) => {}
@@ -159,7 +159,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn chunk(&self, choice: Value) -> Value {
+    fn chunk(&self, choice: &Value) -> Value {
         let object = match (self.chat, self.request.stream) {
             (true, true) => "chat.completion.chunk",
             (true, false) => "chat.completion",
