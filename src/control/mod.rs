@@ -1,3 +1,5 @@
 //! The control socket: HTTP verbs for `mlxsupctl`, and the JSON both sides speak.
 
+pub mod listener;
+pub mod verbs;
 pub mod view;

@@ -1,3 +1,92 @@
-//! The one task that owns a [`crate::supervisor`], and the start and stop order around it.
+//! The process around the supervisor: start order, stop order, and everything with a side effect.
+//!
+//! Start: home, lock, configuration, log, sockets, leftover worker, driver, gateway, control, signals, ready. Nothing is
+//! bound before the configuration is accepted, and nothing is unlinked before the lock is held.
+//! Stop: the core drains and ends the worker, the driver leaves its loop, listeners close, own sockets are unlinked.
 
+pub mod clock;
+pub mod driver;
+pub mod effects;
 pub mod handle;
+pub mod home;
+pub mod instance_lock;
+pub mod journal;
+pub mod leftover;
+pub mod publish;
+pub mod reload;
+pub mod sampling;
+pub mod signals;
+pub mod sockets;
+mod start;
+pub mod state_file;
+pub mod timetable;
+pub mod worker_command;
+
+use std::path::PathBuf;
+
+pub use start::{check, default_home, run};
+
+/// What the command line says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The home directory.
+    pub home: PathBuf,
+    /// The configuration file, if not the home's `mlxsup.toml`.
+    pub config: Option<PathBuf>,
+}
+
+/// Why the daemon did not start, or ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] crate::config::LoadError),
+    /// The configuration does not fit the home; one rendered problem each.
+    #[error("{0}")]
+    ConfigHome(String),
+    /// What the configuration names is not there.
+    #[error("{0}")]
+    Machine(String),
+    /// The home directory.
+    #[error(transparent)]
+    Home(#[from] home::HomeError),
+    /// Another daemon.
+    #[error(transparent)]
+    Lock(#[from] instance_lock::LockError),
+    /// A socket of ours.
+    #[error(transparent)]
+    Bind(#[from] sockets::BindError),
+    /// Sockets handed over by the init system.
+    #[error(transparent)]
+    Activation(#[from] crate::service::ActivationError),
+    /// The log.
+    #[error(transparent)]
+    Logging(#[from] crate::telemetry::LoggingError),
+    /// The memory probes.
+    #[error(transparent)]
+    Probe(#[from] crate::memory::ProbeError),
+    /// A system call that hardly ever fails.
+    #[error("cannot {doing}: {source}")]
+    System {
+        /// What was tried.
+        doing: &'static str,
+        /// The system's word.
+        source: std::io::Error,
+    },
+}
+
+impl DaemonError {
+    /// Exit status: 2 for what a user mends in configuration or usage, 5 for another daemon in the way, else 1.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::ConfigHome(_) | Self::Machine(_) | Self::Home(_) | Self::Bind(_) => 2,
+            Self::Lock(instance_lock::LockError::Held { .. }) => 5,
+            Self::Lock(instance_lock::LockError::Io { .. })
+            | Self::Activation(_)
+            | Self::Logging(_)
+            | Self::Probe(_)
+            | Self::System { .. } => 1,
+        }
+    }
+}

@@ -152,6 +152,12 @@ impl Supervisor {
         if planned { State::Handover } else { State::Starting }
     }
 
+    /// State, worker, and whether that worker is ready: what changes seldom and matters to everybody.
+    #[must_use]
+    pub fn standpoint(&self) -> (State, Option<super::Generation>, bool) {
+        (self.state(), self.worker.as_ref().map(|worker| worker.generation), self.worker_is_ready())
+    }
+
     /// The core as `status` shows it.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {

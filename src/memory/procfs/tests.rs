@@ -105,7 +105,10 @@ fn rollup_tells_what_is_locked_and_resident() {
 fn stat_survives_a_hostile_command_name() {
     let text = "8296 (a) R 1 (b c) S 8291 8291 4195 0 -1 4194304 99 0 7 0 11 13 0 0 20 0 1 0 102642 3133440 413 \
                 18446744073709551615 0 0 0\n";
-    assert_eq!(process_stat(text), Some(ProcessStat { stopped: false, major_faults: 7, cpu_ticks: 24, started: 102_642 }));
+    assert_eq!(
+        process_stat(text),
+        Some(ProcessStat { stopped: false, major_faults: 7, cpu_ticks: 24, started: 102_642 })
+    );
     assert_eq!(process_stat("1 (x) R 1 2 3"), None);
 }
 

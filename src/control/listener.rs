@@ -1,0 +1,184 @@
+//! The control socket's HTTP: routes, JSON in and out. Only our own uid may speak.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Method, Request as HttpRequest, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use mlxsup_worker_api::{ErrorBody, ErrorObject};
+use serde::Serialize;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::oneshot;
+
+use super::verbs::{self, Control};
+use super::view::{EventView, ScheduleView, Status, VerbOptions};
+use crate::daemon::clock::{rfc3339, wall};
+use crate::daemon::driver::Request;
+
+/// Largest body of a verb; its options are a few dozen bytes.
+const BODY_LIMIT_BYTES: usize = 64 << 10;
+
+/// Firings listed per schedule at most.
+const MOST_FIRINGS: usize = 1000;
+
+/// For the headers of one request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pause after a failed `accept`: out of descriptors, most likely, and a tight loop would not free any.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until the task is aborted.
+pub async fn serve(listener: UnixListener, control: Control) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(connection(stream, control.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "control socket: accept failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: UnixStream, control: Control) {
+    let us = nix::unistd::geteuid().as_raw();
+    match stream.peer_cred() {
+        Ok(peer) if peer.uid() == us || peer.uid() == 0 => {}
+        Ok(peer) => {
+            tracing::warn!(uid = peer.uid(), "control socket: refused a foreign uid");
+            return;
+        }
+        Err(error) => {
+            tracing::warn!(%error, "control socket: no peer credentials");
+            return;
+        }
+    }
+    let service = service_fn(move |request| {
+        let control = control.clone();
+        async move { Ok::<_, Infallible>(answer(request, control).await) }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "control connection ended");
+    }
+}
+
+async fn answer(request: HttpRequest<Incoming>, control: Control) -> Response<Full<Bytes>> {
+    let path = request.uri().path().to_owned();
+    let method = request.method().clone();
+    let Some(verb) = path.strip_prefix("/v1/").map(str::to_owned) else {
+        return error(StatusCode::NOT_FOUND, "not_found", &format!("there is no {path}; try /v1/status"));
+    };
+    match method {
+        Method::GET => get(&verb, request.uri().query().unwrap_or_default(), &control).await,
+        Method::POST => {
+            let body = match Limited::new(request.into_body(), BODY_LIMIT_BYTES).collect().await {
+                Ok(body) => body.to_bytes(),
+                Err(problem) => return error(StatusCode::BAD_REQUEST, "invalid_value", &problem.to_string()),
+            };
+            let options = if body.is_empty() {
+                VerbOptions::default()
+            } else {
+                match serde_json::from_slice(&body) {
+                    Ok(options) => options,
+                    Err(problem) => {
+                        let message = format!("the options of {verb} cannot be read: {problem}");
+                        return error(StatusCode::BAD_REQUEST, "invalid_value", &message);
+                    }
+                }
+            };
+            match verbs::run(&verb, options, &control).await {
+                Ok(reply) => json(StatusCode::OK, &reply),
+                Err(verbs::VerbError::Unknown(verb)) => {
+                    error(StatusCode::NOT_FOUND, "not_found", &format!("there is no verb `{verb}`"))
+                }
+                Err(verbs::VerbError::Options(problem)) => error(StatusCode::BAD_REQUEST, "invalid_value", &problem),
+                Err(verbs::VerbError::Gone) => gone(),
+            }
+        }
+        _ => error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "facts are GET, verbs are POST"),
+    }
+}
+
+async fn get(what: &str, query: &str, control: &Control) -> Response<Full<Bytes>> {
+    match what {
+        "events" => match events(control).await {
+            Some(events) => json(StatusCode::OK, &events),
+            None => gone(),
+        },
+        "status" | "rules" | "schedule" => match status(control).await {
+            Some(status) if what == "rules" => json(StatusCode::OK, &status.rules),
+            Some(status) if what == "schedule" => json(StatusCode::OK, &upcoming(status.schedules, query, control)),
+            Some(status) => json(StatusCode::OK, &status),
+            None => gone(),
+        },
+        other => error(StatusCode::NOT_FOUND, "not_found", &format!("there is no fact `{other}`")),
+    }
+}
+
+/// Schedules with their next N firings where `next=N` asks for them.
+fn upcoming(mut schedules: Vec<ScheduleView>, query: &str, control: &Control) -> Vec<ScheduleView> {
+    let asked = query.split('&').find_map(|pair| pair.strip_prefix("next=")).and_then(|number| number.parse().ok());
+    let Some(number) = asked else { return schedules };
+    let config = control.config.borrow().clone();
+    for (view, schedule) in schedules.iter_mut().zip(&config.schedules) {
+        let firings = std::iter::successors(schedule.when.next_after(wall()), |at| schedule.when.next_after(*at));
+        view.upcoming = firings.take(MOST_FIRINGS.min(number)).map(rfc3339).collect();
+    }
+    schedules
+}
+
+/// The status of this moment; `None` when the daemon is going down.
+pub(super) async fn status(control: &Control) -> Option<Status> {
+    let (reply, answer) = oneshot::channel();
+    control.requests.send(Request::Status { reply }).await.ok()?;
+    answer.await.ok()
+}
+
+async fn events(control: &Control) -> Option<Vec<EventView>> {
+    let (reply, answer) = oneshot::channel();
+    control.requests.send(Request::Events { reply }).await.ok()?;
+    answer.await.ok().map(|(events, _)| events)
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response<Full<Bytes>> {
+    match serde_json::to_vec(value) {
+        Ok(body) => respond(status, body),
+        Err(problem) => error(StatusCode::INTERNAL_SERVER_ERROR, "engine_error", &problem.to_string()),
+    }
+}
+
+fn error(status: StatusCode, code: &str, message: &str) -> Response<Full<Bytes>> {
+    let object = ErrorObject {
+        error: ErrorBody {
+            message: message.to_owned(),
+            kind: "control_error".to_owned(),
+            param: None,
+            code: Some(code.to_owned()),
+        },
+    };
+    respond(status, serde_json::to_vec(&object).unwrap_or_default())
+}
+
+fn gone() -> Response<Full<Bytes>> {
+    error(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the daemon is going down")
+}
+
+fn respond(status: StatusCode, body: Vec<u8>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,298 @@
+//! The one task that owns the supervisor: takes an event, lets the core decide, carries out the actions, arms the one
+//! timer.
+//!
+//! Input order: news from the inside (exits, probes) before requests from the outside, so that a dead worker is known
+//! before anything is assigned to it. Nothing in the loop waits for anything but the next input.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use super::clock::Clock;
+use super::effects::Effects;
+use super::handle::{GatewayInput, Handle, Report};
+use super::journal::Journal;
+use super::publish::{self, Surroundings};
+use super::sampling::Sampler;
+use super::timetable::Timetable;
+use crate::config::Config;
+use crate::control::view::{EventView, State, Status};
+use crate::supervisor::verbs::{Outcome, Verb};
+use crate::supervisor::{Action, Event, Generation, Persistent, Record, Supervisor};
+
+/// Between samples.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the control socket and the signals ask.
+#[derive(Debug)]
+pub enum Request {
+    /// Carry out a verb and answer when it is over.
+    Verb {
+        /// Which.
+        verb: Verb,
+        /// Where the outcome goes.
+        reply: oneshot::Sender<Outcome>,
+    },
+    /// The status of this moment.
+    Status {
+        /// Where it goes.
+        reply: oneshot::Sender<Status>,
+    },
+    /// The events so far, and those to come.
+    Events {
+        /// Where they go.
+        reply: oneshot::Sender<(Vec<EventView>, broadcast::Receiver<EventView>)>,
+    },
+    /// A configuration that was read and accepted; `pending` lists keys that wait for the next worker.
+    Reconfigure {
+        /// In force from now on.
+        config: Box<Config>,
+        /// For `status`.
+        pending: Vec<String>,
+        /// Problems, when the file was rejected: then `config` is the old one.
+        problems: Vec<String>,
+    },
+    /// TERM, INT or the verb `stop`.
+    Stop {
+        /// Leave the worker running.
+        keep_worker: bool,
+    },
+}
+
+/// The driver and all it owns.
+#[derive(Debug)]
+pub struct Driver {
+    core: Supervisor,
+    effects: Effects,
+    clock: Clock,
+    journal: Journal,
+    sampler: Sampler,
+    timetable: Timetable,
+    events: mpsc::UnboundedReceiver<Event>,
+    gateway: mpsc::UnboundedReceiver<GatewayInput>,
+    requests: mpsc::Receiver<Request>,
+    status: watch::Sender<Arc<Status>>,
+    config: watch::Sender<Arc<Config>>,
+    pending: Vec<String>,
+    problems: Vec<String>,
+    seen: Option<(State, Option<Generation>, bool)>,
+}
+
+/// The ends of the driver that others hold.
+#[derive(Debug, Clone)]
+pub struct Ends {
+    /// For the gateway.
+    pub handle: Handle,
+    /// For the control socket and the signals.
+    pub requests: mpsc::Sender<Request>,
+    /// The configuration in force.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// The status as last published.
+    pub status: watch::Receiver<Arc<Status>>,
+}
+
+/// Control requests that may wait for the driver.
+const REQUESTS: usize = 64;
+
+impl Driver {
+    /// A driver at rest, and its ends.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        persistent: &Persistent,
+        seed: u64,
+        clock: Clock,
+        effects: Effects,
+        events: mpsc::UnboundedReceiver<Event>,
+        sampler: Sampler,
+    ) -> (Self, Ends) {
+        let now = clock.now();
+        let (status, status_ends) = watch::channel(Arc::new(publish::initial()));
+        let (handle, gateway) = Handle::new(status_ends.clone());
+        let (requests_in, requests) = mpsc::channel(REQUESTS);
+        let (config_out, config_ends) = watch::channel(Arc::new(config.clone()));
+        let timetable = Timetable::new(&config.schedules, now.wall);
+        let core = Supervisor::new(config, persistent, seed, now);
+        let ends = Ends { handle, requests: requests_in, config: config_ends, status: status_ends };
+        let driver = Self {
+            core,
+            effects,
+            clock,
+            journal: Journal::default(),
+            sampler,
+            timetable,
+            events,
+            gateway,
+            requests,
+            status,
+            config: config_out,
+            pending: Vec::new(),
+            problems: Vec::new(),
+            seen: None,
+        };
+        (driver, ends)
+    }
+
+    /// Notes something that happened before the first step.
+    pub fn note(&mut self, kind: &'static str, message: impl Into<String>) {
+        let record = Record { kind, message: message.into() };
+        self.journal.add(&record, self.clock.now().wall);
+    }
+
+    /// Runs until the core says exit.
+    pub async fn run(mut self) {
+        let mut samples = tokio::time::interval(SAMPLE_INTERVAL);
+        samples.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut over = self.step(Event::Tick);
+        while !over {
+            let deadline = self.deadline();
+            over = tokio::select! {
+                biased;
+                Some(event) = self.events.recv() => self.worker_news(event),
+                Some(request) = self.requests.recv() => self.request(request),
+                _ = samples.tick() => self.sample(),
+                () = tokio::time::sleep_until(deadline) => self.tick(),
+                Some(input) = self.gateway.recv() => self.gateway_input(input),
+            };
+        }
+        self.publish();
+    }
+
+    /// When the loop must turn even if nothing happens: the core's deadline or the timetable's.
+    fn deadline(&self) -> tokio::time::Instant {
+        let now = self.clock.now();
+        let core = self.core.next_deadline(now.mono);
+        let timetable = self.timetable.look_again(now);
+        self.clock.instant(core.map_or(timetable, |core| core.min(timetable))).into()
+    }
+
+    fn tick(&mut self) -> bool {
+        let mut over = false;
+        for (name, nominal) in self.timetable.due(self.clock.now().wall) {
+            over |= self.step(Event::ScheduleDue { name, nominal });
+        }
+        over | self.step(Event::Tick)
+    }
+
+    fn worker_news(&mut self, event: Event) -> bool {
+        if let Event::WorkerExited { generation, .. } = &event {
+            self.effects.forget(*generation);
+        }
+        self.step(event)
+    }
+
+    fn gateway_input(&mut self, input: GatewayInput) -> bool {
+        match input {
+            GatewayInput::Submit { id, submission, directives } => {
+                self.effects.add_session(id, directives);
+                self.step(Event::Submitted { id, submission })
+            }
+            GatewayInput::Report { id, report } => {
+                if matches!(report, Report::Ended(_)) {
+                    self.effects.remove_session(id);
+                }
+                self.step(Event::Reported { id, report })
+            }
+            GatewayInput::Position { id, reply } => {
+                let _ = reply.send(self.core.position(id));
+                false
+            }
+        }
+    }
+
+    fn request(&mut self, request: Request) -> bool {
+        match request {
+            Request::Verb { verb, reply } => {
+                let operation = self.effects.expect_reply(reply);
+                self.step(Event::Operator { operation, verb })
+            }
+            Request::Status { reply } => {
+                let _ = reply.send(self.status());
+                false
+            }
+            Request::Events { reply } => {
+                let _ = reply.send((self.journal.events(), self.journal.follow()));
+                false
+            }
+            Request::Reconfigure { config, pending, problems } => {
+                self.pending = pending;
+                self.problems = problems;
+                self.timetable = Timetable::new(&config.schedules, self.clock.now().wall);
+                self.config.send_replace(Arc::new((*config).clone()));
+                let over = self.step(Event::Reconfigured { config });
+                self.publish();
+                over
+            }
+            Request::Stop { keep_worker } => self.step(Event::StopAsked { keep_worker }),
+        }
+    }
+
+    fn sample(&mut self) -> bool {
+        let now = self.clock.now();
+        let snapshot = self.core.snapshot();
+        let newest = self.effects.newest();
+        let uptime = snapshot.worker.as_ref().map(|worker| now.mono - worker.spawned_at).unwrap_or_default();
+        let sample = self.sampler.sample(newest, uptime, &snapshot, now.mono);
+        let over = self.step(Event::Sampled { sample: Box::new(sample) });
+        self.publish();
+        over
+    }
+
+    /// One step of the core, its actions carried out. True when it is time to leave.
+    fn step(&mut self, event: Event) -> bool {
+        let now = self.clock.now();
+        tracing::trace!(?event, "event");
+        let mut over = false;
+        for action in self.core.step(event, now) {
+            tracing::trace!(?action, "action");
+            match action {
+                Action::Spawn { generation } => {
+                    self.pending.clear();
+                    self.effects.spawn(generation, self.core.config());
+                }
+                Action::SendTerminate { generation } => self.effects.terminate(generation),
+                Action::SendKill { generation } => self.effects.kill(generation),
+                Action::Assign { id, generation } => self.effects.assign(id, generation),
+                Action::Refuse { id, refusal } => self.effects.refuse(id, refusal),
+                Action::ClearCache { generation } => self.effects.clear_cache(generation, self.core.config()),
+                Action::Reply { operation, outcome } => {
+                    // Whoever reads the status after a verb must see its effect.
+                    self.publish();
+                    self.effects.reply(operation, outcome);
+                }
+                Action::Record(record) => self.journal.add(&record, now.wall),
+                Action::Persist(persistent) => self.effects.persist(persistent),
+                Action::Exit => over = true,
+            }
+        }
+        self.publish_if_changed();
+        over
+    }
+
+    fn publish_if_changed(&mut self) {
+        let key = self.core.standpoint();
+        if self.seen != Some(key) {
+            self.seen = Some(key);
+            self.publish();
+        }
+    }
+
+    fn publish(&self) {
+        self.status.send_replace(Arc::new(self.status()));
+    }
+
+    fn status(&self) -> Status {
+        let newest = self.effects.newest();
+        let around = Surroundings {
+            config: self.core.config(),
+            epoch: self.effects.epoch(),
+            report: newest.as_ref().and_then(|(_, report)| report.as_ref()),
+            sample: self.sampler.last(),
+            next_firings: self.timetable.next_firings(),
+            pending: &self.pending,
+            problems: &self.problems,
+        };
+        publish::status(&self.core.snapshot(), &around, self.clock.now())
+    }
+}

@@ -1,0 +1,254 @@
+//! Carrying out what the core decides. One method per action; each outcome comes back as an event.
+//!
+//! Nothing here blocks: processes, sockets and files that may take time are handed to tasks.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mlxsup_worker_api::WorkerStatus;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::home::Home;
+use super::state_file::{self, State, WorkerRecord};
+use crate::config::Config;
+use crate::daemon::handle::{Assignment, Directive};
+use crate::link::client::{self, Address};
+use crate::link::probe::{self, Watch};
+use crate::link::process::Process;
+use crate::link::spawn::{self, Birth};
+use crate::link::stderr_tail::StderrTail;
+use crate::memory::process_start_id;
+use crate::supervisor::event::{CacheCleared, Exit};
+use crate::supervisor::verbs::Outcome;
+use crate::supervisor::{Event, Generation, OperationId, Persistent, Refusal, RequestId};
+use crate::telemetry::rotate_if_larger;
+
+/// The world as the driver acts on it.
+#[derive(Debug)]
+pub struct Effects {
+    home: Home,
+    state: State,
+    events: mpsc::UnboundedSender<Event>,
+    links: HashMap<Generation, Link>,
+    sessions: HashMap<RequestId, mpsc::Sender<Directive>>,
+    replies: HashMap<OperationId, oneshot::Sender<Outcome>>,
+    next_operation: u64,
+}
+
+/// One living worker.
+#[derive(Debug)]
+struct Link {
+    address: Address,
+    process: Process,
+    watcher: JoinHandle<()>,
+    report: watch::Receiver<Option<WorkerStatus>>,
+}
+
+impl Effects {
+    /// Effects of a daemon that has read `state` and raised its epoch.
+    #[must_use]
+    pub fn new(home: Home, state: State, events: mpsc::UnboundedSender<Event>) -> Self {
+        Self {
+            home,
+            state,
+            events,
+            links: HashMap::new(),
+            sessions: HashMap::new(),
+            replies: HashMap::new(),
+            next_operation: 1,
+        }
+    }
+
+    /// Our epoch.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.state.epoch
+    }
+
+    /// The process and last report of the newest worker.
+    #[must_use]
+    pub fn newest(&self) -> Option<(u32, Option<WorkerStatus>)> {
+        let (_, link) = self.links.iter().max_by_key(|(generation, _)| **generation)?;
+        Some((link.process.pid(), link.report.borrow().clone()))
+    }
+
+    /// Starts a worker; closes with `Spawned` or `SpawnFailed`.
+    pub fn spawn(&mut self, generation: Generation, config: &Config) {
+        match self.try_spawn(generation, config) {
+            Ok(pid) => self.send(Event::Spawned { generation, pid }),
+            Err(why) => self.send(Event::SpawnFailed { generation, why }),
+        }
+    }
+
+    fn try_spawn(&mut self, generation: Generation, config: &Config) -> Result<u32, String> {
+        let socket = self.home.worker_socket(generation);
+        let log = self.home.logs().join("worker.log");
+        if let Err(error) = rotate_if_larger(&log, config.log.rotate_at, config.log.keep) {
+            tracing::warn!(%error, "worker.log is not rotated");
+        }
+        let nonce = nonce().map_err(|error| format!("no randomness for the worker's nonce: {error}"))?;
+        let address = Address { socket: socket.clone(), nonce: nonce.clone(), epoch: self.state.epoch };
+        let tail = StderrTail::begin(&log);
+        let birth = Birth {
+            command: super::worker_command::command(config)?,
+            env: config.worker.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            generation,
+            nonce: nonce.clone(),
+            epoch: self.state.epoch,
+            socket: socket.clone(),
+            log,
+            settings: super::worker_command::settings(config),
+        };
+        let spawned = spawn::spawn(&birth).map_err(|error| error.to_string())?;
+        let events = self.events.clone();
+        let process = Process::watch(spawned.pid, move |status| {
+            remove_socket(&socket);
+            let exit = Exit { status, stderr_tail: tail.lines() };
+            let _ = events.send(Event::WorkerExited { generation, exit });
+        })
+        .map_err(|error| format!("no thread for its exit watch: {error}"))?;
+        let pid = process.pid();
+        self.state.worker = Some(WorkerRecord { pid, start: process_start_id(pid), generation: generation.0, nonce });
+        self.write_state();
+        let (report, reports) = watch::channel(None);
+        let watcher = tokio::spawn(probe::watch(
+            Watch {
+                generation,
+                pid,
+                address: address.clone(),
+                interval: config.health.interval,
+                timeout: config.health.timeout,
+                events: self.events.clone(),
+                report,
+            },
+            spawned.ready,
+        ));
+        self.links.insert(generation, Link { address, process, watcher, report: reports });
+        Ok(pid)
+    }
+
+    /// A worker is gone: its watcher ends, its record is cleared.
+    pub fn forget(&mut self, generation: Generation) {
+        if let Some(link) = self.links.remove(&generation) {
+            link.watcher.abort();
+        }
+        if self.state.worker.as_ref().is_some_and(|worker| worker.generation == generation.0) {
+            self.state.worker = None;
+            self.write_state();
+        }
+    }
+
+    /// SIGTERM; closes with `WorkerExited`.
+    pub fn terminate(&self, generation: Generation) {
+        if let Some(link) = self.links.get(&generation) {
+            link.process.terminate();
+        }
+    }
+
+    /// SIGKILL to the group; closes with `WorkerExited`.
+    pub fn kill(&self, generation: Generation) {
+        if let Some(link) = self.links.get(&generation) {
+            link.process.kill_group();
+        }
+    }
+
+    /// Asks for a smaller cache; closes with `CacheCleared`.
+    pub fn clear_cache(&self, generation: Generation, config: &Config) {
+        let Some(link) = self.links.get(&generation) else {
+            self.send(Event::CacheCleared { generation, result: Err("the worker is gone".to_owned()) });
+            return;
+        };
+        let before_bytes = link.report.borrow().as_ref().and_then(|report| report.memory.mlx_cache_bytes);
+        let (address, events, timeout) = (link.address.clone(), self.events.clone(), config.health.timeout);
+        tokio::spawn(async move {
+            let result = match client::clear_cache(&address, timeout).await {
+                Ok(after) => Ok(CacheCleared { before_bytes, after_bytes: after.mlx_cache_bytes }),
+                Err(error) => Err(error.to_string()),
+            };
+            let _ = events.send(Event::CacheCleared { generation, result });
+        });
+    }
+
+    /// A session waits for directives.
+    pub fn add_session(&mut self, id: RequestId, directives: mpsc::Sender<Directive>) {
+        self.sessions.insert(id, directives);
+    }
+
+    /// A session has ended.
+    pub fn remove_session(&mut self, id: RequestId) {
+        self.sessions.remove(&id);
+    }
+
+    /// Tells a session where to send its request.
+    pub fn assign(&self, id: RequestId, generation: Generation) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let socket = self.home.worker_socket(generation);
+        // A full channel would mean a session that ignores directives; a closed one has hung up and reports so itself.
+        if let Err(error) = session.try_send(Directive::Assigned(Assignment { generation, socket })) {
+            tracing::debug!(%id, %error, "assignment not delivered");
+        }
+    }
+
+    /// Ends a session with an error.
+    pub fn refuse(&mut self, id: RequestId, refusal: Refusal) {
+        if let Some(session) = self.sessions.remove(&id)
+            && let Err(error) = session.try_send(Directive::Refused(refusal))
+        {
+            tracing::debug!(%id, %error, "refusal not delivered");
+        }
+    }
+
+    /// A verb's caller waits for its outcome.
+    pub fn expect_reply(&mut self, reply: oneshot::Sender<Outcome>) -> OperationId {
+        let operation = OperationId(self.next_operation);
+        self.next_operation += 1;
+        self.replies.insert(operation, reply);
+        operation
+    }
+
+    /// Answers a verb.
+    pub fn reply(&mut self, operation: OperationId, outcome: Outcome) {
+        if let Some(reply) = self.replies.remove(&operation) {
+            // A caller that hung up does not undo what was done.
+            let _ = reply.send(outcome);
+        }
+    }
+
+    /// Keeps what the core wants kept.
+    pub fn persist(&mut self, core: Persistent) {
+        self.state.core = core;
+        self.write_state();
+    }
+
+    fn write_state(&self) {
+        if let Err(error) = state_file::write(&self.home.state(), &self.state) {
+            tracing::error!(%error, "state not written");
+        }
+    }
+
+    fn send(&self, event: Event) {
+        // The receiver is the driver's own; it is gone only when everything is.
+        let _ = self.events.send(event);
+    }
+}
+
+/// 128 random bits from the kernel, in hexadecimal.
+fn nonce() -> Result<String, getrandom::Error> {
+    let mut bytes = [0_u8; 16];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// A dead worker's socket: the daemon holds the home's lock, so it may unlink it.
+fn remove_socket(socket: &PathBuf) {
+    if let Err(error) = std::fs::remove_file(socket)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, socket = %socket.display(), "worker socket not removed");
+    }
+}
+
+/// Shared by everyone who needs the configuration in force.
+pub type SharedConfig = watch::Receiver<Arc<Config>>;

@@ -1,0 +1,89 @@
+//! One daemon per home: an advisory lock held for life. Only its holder may unlink sockets.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+
+/// The lock. The descriptor is close-on-exec (std's default), so no worker ever holds it.
+#[derive(Debug)]
+pub struct InstanceLock {
+    _held: Flock<File>,
+}
+
+/// Why the lock was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another daemon serves this home.
+    #[error(
+        "another mlxsupd ({holder}) serves this home (lock {path}); stop it with `mlxsupctl stop`, or use another --home"
+    )]
+    Held {
+        /// The lock file.
+        path: PathBuf,
+        /// `pid N`, as the holder wrote it.
+        holder: String,
+    },
+    /// The file cannot be opened or written.
+    #[error("cannot lock {path}: {source}; check the permissions of the home")]
+    Io {
+        /// The lock file.
+        path: PathBuf,
+        /// The system's word.
+        source: std::io::Error,
+    },
+}
+
+impl InstanceLock {
+    /// Takes the lock without waiting and writes our pid into the file.
+    ///
+    /// # Errors
+    /// When another process holds it, or the file cannot be used.
+    pub fn take(path: &Path) -> Result<Self, LockError> {
+        let io = |source| LockError::Io { path: path.to_owned(), source };
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(io)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(mut held) => {
+                held.set_len(0).map_err(io)?;
+                held.rewind().map_err(io)?;
+                writeln!(held, "{}", std::process::id()).map_err(io)?;
+                Ok(Self { _held: held })
+            }
+            Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+                let mut text = String::new();
+                let _ = file.read_to_string(&mut text);
+                let holder = match text.trim() {
+                    "" => "pid unknown".to_owned(),
+                    pid => format!("pid {pid}"),
+                };
+                Err(LockError::Held { path: path.to_owned(), holder })
+            }
+            Err((_, errno)) => Err(io(errno.into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_daemon_is_told_who_holds_the_lock() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("mlxsupd.lock");
+        let held = InstanceLock::take(&path).unwrap();
+        let error = InstanceLock::take(&path).unwrap_err().to_string();
+        assert!(error.contains(&format!("pid {}", std::process::id())), "{error}");
+        drop(held);
+        InstanceLock::take(&path).unwrap();
+    }
+}

@@ -1,0 +1,228 @@
+//! The start order, and the stop order in reverse.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, watch};
+
+use super::clock::{Clock, wall};
+use super::driver::{Driver, Ends};
+use super::effects::Effects;
+use super::home::Home;
+use super::instance_lock::InstanceLock;
+use super::reload::Reloader;
+use super::sampling::Sampler;
+use super::signals::{self, Asked};
+use super::{DaemonError, Options, leftover, sockets, state_file};
+use crate::config::{self, Config};
+use crate::control;
+use crate::gateway::{self, GatewayContext, RequestSink};
+use crate::service::{Notifier, take_listeners, watchdog_interval};
+use crate::telemetry::{Logging, RequestsLog, StderrLog};
+
+/// Descriptors the daemon keeps for itself when it derives its connection cap from the process's limit.
+const OWN_DESCRIPTORS: u64 = 64;
+
+/// Signals other than stop that may wait.
+const SIGNALS_WAITING: usize = 8;
+
+/// Judges file and machine without starting anything.
+///
+/// # Errors
+/// The first problem that would keep the daemon from starting.
+pub fn check(options: &Options) -> Result<Config, DaemonError> {
+    let file = options.config.clone().unwrap_or_else(|| options.home.join("mlxsup.toml"));
+    let config = read_config(&file, &options.home)?;
+    super::worker_command::check(&config).map_err(DaemonError::Machine)?;
+    Ok(config)
+}
+
+fn read_config(file: &Path, home: &Path) -> Result<Config, DaemonError> {
+    let config = config::load(file)?;
+    let problems = config::check_home(&config, home);
+    if problems.is_empty() {
+        return Ok(config);
+    }
+    let rendered: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    Err(DaemonError::ConfigHome(rendered.join("\n")))
+}
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// When it cannot start; once it serves, failures are handled and logged instead.
+pub async fn run(options: Options) -> Result<(), DaemonError> {
+    let clock = Clock::start();
+    let activated = take_listeners()?;
+    let config = check(&options)?;
+    let home = Home::open(&options.home)?;
+    let _lock = InstanceLock::take(&home.lock())?;
+    let logging = Logging::start(&home.logs().join("mlxsupd.log"), &config.log, StderrLog::Auto)?;
+    let requests_log = RequestsLog::open(&home.logs().join("requests.log"), &config.log)
+        .map_err(|source| DaemonError::System { doing: "open logs/requests.log", source })?;
+    let own_client_socket = home.client_socket(&config.listen.socket);
+    let activated_client = activated.and_then(|listeners| listeners.client);
+    let is_activated = activated_client.is_some();
+    let client = match activated_client {
+        Some(listener) => UnixListener::from_std(listener)
+            .map_err(|source| DaemonError::System { doing: "use the activated socket", source })?,
+        None => sockets::bind(&own_client_socket, config.listen.mode, own_client_socket.starts_with(home.root()))?,
+    };
+    let control_socket = home.control_socket();
+    let control_listener = sockets::bind(&control_socket, 0o600, true)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), home = %home.root().display(), "mlxsupd starts");
+
+    let (mut state, problem) = state_file::read(&home.state());
+    state.epoch += 1;
+    let leftover = match &state.worker {
+        Some(record) => leftover::end(record).await,
+        None => None,
+    };
+    state.worker = None;
+    let sampler = Sampler::new()?;
+    let seed = getrandom::u64()
+        .map_err(|error| DaemonError::System { doing: "get random numbers from the kernel", source: std::io::Error::other(error) })?;
+    let (events_in, events) = mpsc::unbounded_channel();
+    let core = state.core.clone();
+    let effects = Effects::new(home.clone(), state, events_in);
+    let (mut driver, ends) = Driver::new(config, &core, seed, clock, effects, events, sampler);
+    for (kind, message) in [("state_set_aside", problem), ("leftover_worker", leftover)] {
+        if let Some(message) = message {
+            driver.note(kind, message);
+        }
+    }
+
+    let reloader = Reloader {
+        file: options.config.unwrap_or_else(|| home.config()),
+        home: home.root().to_owned(),
+        config: ends.config.clone(),
+        requests: ends.requests.clone(),
+        logging: logging.clone(),
+    };
+    let (asked_in, asked) = mpsc::channel(SIGNALS_WAITING);
+    signals::listen(ends.requests.clone(), asked_in)
+        .map_err(|source| DaemonError::System { doing: "install signal handlers", source })?;
+    let (stop, stopped) = watch::channel(false);
+    let context = gateway_context(&ends, clock, requests_log.clone());
+    let serving = tokio::spawn(gateway::serve(client, context, stopped));
+    let control = control::verbs::Control {
+        requests: ends.requests.clone(),
+        config: ends.config.clone(),
+        reloader: reloader.clone(),
+    };
+    let controlling = tokio::spawn(control::listener::serve(control_listener, control));
+    let answering = tokio::spawn(answer_signals(asked, reloader, logging, requests_log));
+    let notifying = tokio::spawn(notify(ends.status.clone()));
+
+    driver.run().await;
+
+    let _ = stop.send(true);
+    let _ = serving.await;
+    controlling.abort();
+    answering.abort();
+    notifying.abort();
+    let _ = std::fs::remove_file(&control_socket);
+    // An activated socket belongs to the init system, which keeps listening on it.
+    if !is_activated {
+        let _ = std::fs::remove_file(&own_client_socket);
+    }
+    tracing::info!("mlxsupd ends");
+    Ok(())
+}
+
+fn gateway_context(ends: &Ends, clock: Clock, log: RequestsLog) -> Arc<GatewayContext> {
+    let requests: RequestSink = Arc::new(move |record| {
+        if let Err(error) = log.write(record) {
+            tracing::warn!(%error, "requests.log not written");
+        }
+    });
+    Arc::new(GatewayContext {
+        handle: ends.handle.clone(),
+        config: ends.config.clone(),
+        requests,
+        mono: Arc::new(move || clock.mono()),
+        owner_uid: nix::unistd::geteuid().as_raw(),
+        max_connections: connection_cap(),
+        started: wall().0 / 1000,
+    })
+}
+
+/// Raises the descriptor limit as far as allowed; each connection may need two descriptors (client and link).
+fn connection_cap() -> usize {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let limit = match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((soft, hard)) if soft < hard => match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+            Ok(()) => hard,
+            // macOS reports an unlimited hard limit that it does not grant.
+            Err(_) => soft,
+        },
+        Ok((soft, _)) => soft,
+        Err(_) => 256,
+    };
+    usize::try_from(limit.saturating_sub(OWN_DESCRIPTORS) / 2).unwrap_or(usize::MAX).max(16)
+}
+
+async fn answer_signals(
+    mut asked: mpsc::Receiver<Asked>,
+    reloader: Reloader,
+    logging: Logging,
+    requests_log: RequestsLog,
+) {
+    while let Some(asked) = asked.recv().await {
+        match asked {
+            Asked::Reload => {
+                // The outcome is logged where it becomes real.
+                let _ = reloader.reload().await;
+            }
+            Asked::ReopenLogs => {
+                for (name, result) in [("mlxsupd.log", logging.reopen()), ("requests.log", requests_log.reopen())] {
+                    if let Err(error) = result {
+                        tracing::warn!(%error, name, "log not reopened");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Tells the init system that we serve connections, then feeds its watchdog from the published status.
+async fn notify(mut status: watch::Receiver<Arc<crate::control::view::Status>>) {
+    let notifier = match Notifier::from_env() {
+        Ok(notifier) => notifier,
+        Err(error) => {
+            tracing::warn!(%error, "the init system is not told of readiness");
+            return;
+        }
+    };
+    if !notifier.is_active() {
+        return;
+    }
+    let say = |result: Result<(), crate::service::NotifyError>| {
+        if let Err(error) = result {
+            tracing::warn!(%error, "the init system was not told");
+        }
+    };
+    say(notifier.ready());
+    let interval = watchdog_interval();
+    loop {
+        // The status is published by the driver once a second: a driver that hangs starves the watchdog, as it should.
+        if status.changed().await.is_err() {
+            say(notifier.stopping());
+            return;
+        }
+        if interval.is_some() {
+            say(notifier.watchdog());
+        }
+        let line = status.borrow_and_update().state.as_str();
+        say(notifier.status(line));
+    }
+}
+
+/// The home that applies when none is named: `MLXSUP_HOME`, else `~/.mlxsup`.
+#[must_use]
+pub fn default_home() -> Option<PathBuf> {
+    std::env::var_os("MLXSUP_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".mlxsup")))
+}

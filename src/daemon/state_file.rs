@@ -1,0 +1,137 @@
+//! `state.json`: what one daemon leaves for the next. Written atomically; a bad one is set aside, never overwritten.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::memory::StartId;
+use crate::supervisor::Persistent;
+
+/// Version of the document.
+const SCHEMA: u32 = 1;
+
+/// The document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    schema: u32,
+    /// Counts daemons of this home.
+    pub epoch: u64,
+    /// What the core wants kept.
+    #[serde(default)]
+    pub core: Persistent,
+    /// The worker, if one runs.
+    #[serde(default)]
+    pub worker: Option<WorkerRecord>,
+}
+
+/// Enough to know a worker again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerRecord {
+    /// Process id.
+    pub pid: u32,
+    /// When that process started: a reused pid differs.
+    pub start: Option<StartId>,
+    /// Which worker.
+    pub generation: u64,
+    /// Its nonce.
+    pub nonce: String,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { schema: SCHEMA, epoch: 0, core: Persistent::default(), worker: None }
+    }
+}
+
+/// Why the state could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot write {path}: {source}; free some disk space or mend its permissions, it is tried again with the next change"
+)]
+pub struct WriteError {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+/// Reads the state. A missing file is a first start; an unreadable or foreign one is moved to `state.json.bad-<pid>` and
+/// reported as the second value.
+#[must_use]
+pub fn read(path: &Path) -> (State, Option<String>) {
+    let problem = match std::fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return (State::default(), None),
+        Err(error) => error.to_string(),
+        Ok(bytes) => match serde_json::from_slice::<State>(&bytes) {
+            Ok(state) if state.schema == SCHEMA => return (state, None),
+            Ok(state) => format!("its schema is {}, this daemon knows {SCHEMA}", state.schema),
+            Err(error) => error.to_string(),
+        },
+    };
+    let aside = path.with_extension(format!("json.bad-{}", std::process::id()));
+    let moved = match std::fs::rename(path, &aside) {
+        Ok(()) => format!("set aside as {}", aside.display()),
+        Err(error) => format!("it could not be set aside either: {error}"),
+    };
+    (State::default(), Some(format!("{} is unreadable ({problem}); {moved}; starting afresh", path.display())))
+}
+
+/// Writes the state so that a crash at any moment leaves the old or the new one.
+///
+/// # Errors
+/// When any of the steps fails; the old file is then still there.
+pub fn write(path: &Path, state: &State) -> Result<(), WriteError> {
+    let fail = |source| WriteError { path: path.to_owned(), source };
+    let text = serde_json::to_vec_pretty(state).map_err(|error| fail(error.into()))?;
+    let fresh = path.with_extension("json.new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh).map_err(fail)?;
+    file.write_all(&text).and_then(|()| file.sync_all()).map_err(fail)?;
+    std::fs::rename(&fresh, path).map_err(fail)?;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(fail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervisor::Standing;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("state.json");
+        assert_eq!(read(&path), (State::default(), None));
+        let mut state = State { epoch: 7, ..State::default() };
+        state.core.standing = Standing::Drained;
+        write(&path, &state).unwrap();
+        assert_eq!(read(&path), (state, None));
+    }
+
+    #[test]
+    fn a_bad_file_is_set_aside() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("state.json");
+        for bad in ["{", r#"{"schema": 99, "epoch": 1}"#] {
+            std::fs::write(&path, bad).unwrap();
+            let (state, problem) = read(&path);
+            assert_eq!(state, State::default());
+            assert!(problem.is_some_and(|problem| problem.contains("set aside")), "{bad}");
+            assert!(!path.exists());
+        }
+    }
+
+    #[test]
+    fn unknown_fields_of_later_releases_are_ignored() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("state.json");
+        std::fs::write(
+            &path,
+            r#"{"schema": 1, "epoch": 3, "core": {"generation": 9, "standing": "unloaded", "new": 1}, "later": {}}"#,
+        )
+        .unwrap();
+        let (state, problem) = read(&path);
+        assert_eq!((state.epoch, state.core.generation, state.core.standing), (3, 9, Standing::Unloaded));
+        assert_eq!(problem, None);
+    }
+}
