@@ -14,3 +14,4 @@ pub mod board;
 pub mod engine;
 pub mod gguf;
 pub mod sampling;
+pub mod text;
