@@ -13,5 +13,6 @@
 pub mod board;
 pub mod engine;
 pub mod gguf;
+pub mod openai;
 pub mod sampling;
 pub mod text;
