@@ -15,4 +15,5 @@ pub mod engine;
 pub mod gguf;
 pub mod openai;
 pub mod sampling;
+pub mod serve;
 pub mod text;

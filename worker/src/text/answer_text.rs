@@ -69,10 +69,10 @@ impl AnswerText {
     }
 
     /// Ends the answer from outside, as when the engine stops early; returns what was held back.
-    pub fn cut(&mut self) -> String {
+    pub fn cut(&mut self, end: End) -> String {
         let mut emitted = String::new();
         if self.end.is_none() {
-            self.finish(End::Length, &mut emitted);
+            self.finish(end, &mut emitted);
         }
         emitted
     }

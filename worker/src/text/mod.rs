@@ -15,6 +15,8 @@ mod folder;
 mod gguf_vocabulary;
 mod pieces;
 mod python_json;
+#[cfg(test)]
+pub(crate) mod sample_folder;
 mod stop_matcher;
 mod template;
 mod tokenizer;
