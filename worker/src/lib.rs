@@ -13,6 +13,8 @@
 pub mod board;
 pub mod engine;
 pub mod gguf;
+pub mod linux_compat;
+pub mod model;
 pub mod openai;
 pub mod sampling;
 pub mod serve;
