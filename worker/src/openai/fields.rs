@@ -74,7 +74,7 @@ impl<'a> Fields<'a> {
         Refusal::invalid_value(&self.path(key), message)
     }
 
-    fn typed<T>(&self, key: &str, wanted: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>, Refusal> {
+    fn typed<T>(&self, key: &str, wanted: &str, read: fn(&'a Value) -> Option<T>) -> Result<Option<T>, Refusal> {
         let Some(value) = self.get(key) else { return Ok(None) };
         read(value).map(Some).ok_or_else(|| mismatch(&self.path(key), wanted, value))
     }

@@ -37,6 +37,25 @@ impl Refusal {
         Self::new(400, "invalid_request_error", "context_length_exceeded", Some(param.to_owned()), message)
     }
 
+    /// 400: a prompt whose keys and values can never fit; `message` has the arithmetic.
+    #[must_use]
+    pub fn never_fits(message: String) -> Self {
+        Self::new(400, "invalid_request_error", "context_length_exceeded", None, message)
+    }
+
+    /// 429: more sequences than the worker holds.
+    #[must_use]
+    pub fn queue_full(message: String) -> Self {
+        Self::new(429, "rate_limit_error", "queue_full", None, message)
+    }
+
+    /// 403: a web page asks; it has no business here.
+    #[must_use]
+    pub fn origin_not_allowed() -> Self {
+        let message = "requests from web pages are not answered; ask through mlxsupd".to_owned();
+        Self::new(403, "invalid_request_error", "origin_not_allowed", None, message)
+    }
+
     /// 404: a model name that is not answered.
     #[must_use]
     pub fn model_not_found(asked: &str, served: &str) -> Self {
@@ -83,6 +102,15 @@ impl Refusal {
     pub fn engine_error(what: &str) -> Self {
         let message = format!("the engine failed: {what}; the request was not at fault unless it fails again");
         Self::new(500, "server_error", "engine_error", None, message)
+    }
+
+    /// Names the field at fault, where the refusal does not do so itself.
+    #[must_use]
+    pub fn at(mut self, param: &str) -> Self {
+        if self.status == 400 {
+            self.body.param.get_or_insert_with(|| param.to_owned());
+        }
+        self
     }
 
     /// The body on the wire.

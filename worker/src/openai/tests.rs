@@ -1,3 +1,5 @@
+#![allow(clippy::needless_pass_by_value, reason = "bodies are written where they are used")]
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -189,7 +191,8 @@ fn whole_answers_and_log_probabilities() {
         "post_processor": null, "added_tokens": [], "decoder": {"type": "ByteLevel", "add_prefix_space": false,
         "trim_offsets": true, "use_regex": true}, "model": {"type": "BPE", "vocab": {"a": 0, "Ãī": 1}, "merges": []}});
     std::fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).expect("a writable folder");
-    let codec = crate::text::Codec::open(folder.path()).expect("a usable folder");
+    let codec = crate::text::Codec::open(&crate::model::ModelSource::Folder(folder.path().to_owned()))
+        .expect("a usable folder");
     let token = TokenText(&codec.tokenizer);
 
     let logprobs = TokenLogprobs { chosen: -0.5, top: vec![(1, -0.5), (0, f32::NEG_INFINITY)] };

@@ -13,7 +13,7 @@ use mlxsup_worker_api::{HEADER_EPOCH, HEADER_NONCE};
 use crate::openai::Refusal;
 
 use super::reply::{self, Reply};
-use super::{Worker, status};
+use super::{Measured, Worker, status};
 
 /// Who this worker is. A worker that runs alone has an empty nonce and obeys anybody who reaches its socket.
 #[derive(Debug, Default)]
@@ -52,8 +52,7 @@ impl Identity {
 /// `POST /control/clear-cache`.
 pub(super) async fn clear_cache(worker: &Worker, headers: &HeaderMap) -> Result<Response<Reply>, Refusal> {
     worker.identity.admit(headers)?;
-    let done = worker.engine()?.clear_cache();
-    finished(worker, done).await
+    finished(worker, worker.engine()?.clear_cache()).await
 }
 
 /// `POST /control/limits`.
@@ -61,20 +60,13 @@ pub(super) async fn limits(worker: &Worker, headers: &HeaderMap, body: &[u8]) ->
     worker.identity.admit(headers)?;
     let limits: Limits = serde_json::from_slice(body)
         .map_err(|error| Refusal::invalid_value("", format!("the limits were not understood: {error}")))?;
-    let done = worker.engine()?.set_limits(limits);
-    finished(worker, done).await
+    finished(worker, worker.engine()?.set_limits(limits)).await
 }
 
-/// Answers with the memory measured after the command.
-async fn finished(
-    worker: &Worker,
-    done: tokio::sync::oneshot::Receiver<Result<(), String>>,
-) -> Result<Response<Reply>, Refusal> {
-    match done.await {
-        Ok(Ok(())) => Ok(reply::json(&status::memory(&worker.board))),
-        Ok(Err(what)) => Err(Refusal::engine_error(&what)),
-        Err(_) => Err(Refusal::engine_error("it has stopped")),
-    }
+/// Answers with the memory measured after the command, the kernel's view of the process beside it.
+async fn finished(worker: &Worker, measured: Measured<'_>) -> Result<Response<Reply>, Refusal> {
+    let facts = measured.await.map_err(|what| Refusal::engine_error(&what))?;
+    Ok(reply::json(&status::with_footprint(facts, &worker.board)))
 }
 
 #[cfg(test)]

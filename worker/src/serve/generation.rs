@@ -20,7 +20,7 @@ use super::preparation::Prepared;
 
 /// What happened next.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// Prompt tokens prefilled, over all choices.
     Prefill { done: u64, total: u64 },
     /// A choice went on.
@@ -35,19 +35,19 @@ pub(super) enum Step {
 
 /// New text of one choice.
 #[derive(Debug)]
-pub(super) struct Token {
-    pub(super) choice: u32,
+pub(crate) struct Token {
+    pub(crate) choice: u32,
     /// Tokens of the choice, this one included.
-    pub(super) tokens: u32,
+    pub(crate) tokens: u32,
     /// The new id; none when text was only held back until now.
-    pub(super) id: Option<u32>,
+    pub(crate) id: Option<u32>,
     /// Nothing of this choice was ever sent before.
-    pub(super) opens: bool,
+    pub(crate) opens: bool,
     /// What it made safe to emit, often empty.
-    pub(super) text: String,
-    pub(super) logprobs: Option<TokenLogprobs>,
+    pub(crate) text: String,
+    pub(crate) logprobs: Option<TokenLogprobs>,
     /// Characters emitted before `text`.
-    pub(super) offset: usize,
+    pub(crate) offset: usize,
 }
 
 /// One choice.
@@ -65,7 +65,7 @@ struct Lane {
 }
 
 /// A running request.
-pub(super) struct Generation {
+pub(crate) struct Generation {
     lanes: Vec<Lane>,
     prompt_tokens: u64,
     next: usize,
@@ -77,7 +77,7 @@ impl Generation {
     /// Replays what was generated and hands the rest to the engine.
     ///
     /// With `collect` the choices keep all their text and log probabilities, for a whole answer.
-    pub(super) fn start(prepared: &Prepared, worker: &Worker, collect: bool) -> Result<Self, Refusal> {
+    pub(crate) fn start(prepared: &Prepared, worker: &Worker, collect: bool) -> Result<Self, Refusal> {
         let engine = worker.engine()?;
         let prompt_tokens = prepared.prompt.len() as u64;
         let mut lanes = Vec::new();
@@ -93,7 +93,7 @@ impl Generation {
             if lane.answer.end().is_none() || wants_replayed_logprobs {
                 let (sender, receiver) = mpsc::unbounded_channel();
                 let used = lane.answer.tokens();
-                engine.submit(SequenceRequest {
+                let submitted = engine.submit(SequenceRequest {
                     prompt: prepared.prompt.clone(),
                     generated: generated.ids.clone(),
                     choice,
@@ -105,7 +105,8 @@ impl Generation {
                     logprobs: prepared.logprobs,
                     replay_logprobs: wants_replayed_logprobs,
                     events: sender,
-                })?;
+                });
+                submitted.map_err(|refusal| refusal.at(prepared.param))?;
                 lane.events = Some(receiver);
             }
             lanes.push(lane);
@@ -115,7 +116,7 @@ impl Generation {
     }
 
     /// The next step; after [`Step::Done`] or [`Step::Failed`] it stays at `Done`.
-    pub(super) fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+    pub(crate) fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         if self.over {
             return Poll::Ready(Step::Done);
         }
@@ -143,19 +144,19 @@ impl Generation {
     }
 
     /// Tokens of one choice so far.
-    pub(super) fn tokens(&self, choice: u32) -> u32 {
+    pub(crate) fn tokens(&self, choice: u32) -> u32 {
         self.lanes.get(choice as usize).map_or(0, |lane| lane.answer.tokens())
     }
 
     /// Tokens so far.
-    pub(super) fn usage(&self) -> Usage {
+    pub(crate) fn usage(&self) -> Usage {
         let completion_tokens = self.lanes.iter().map(|lane| u64::from(lane.answer.tokens())).sum();
         let total_tokens = self.prompt_tokens + completion_tokens;
         Usage { prompt_tokens: self.prompt_tokens, completion_tokens, total_tokens }
     }
 
     /// The whole choices; complete only after [`Step::Done`], and empty unless started with `collect`.
-    pub(super) fn take_choices(&mut self) -> Vec<WholeChoice> {
+    pub(crate) fn take_choices(&mut self) -> Vec<WholeChoice> {
         self.lanes.iter_mut().filter_map(|lane| lane.collected.take()).collect()
     }
 

@@ -4,12 +4,13 @@
 //! answers `/status` while the engine is wedged. Every failure is an OpenAI error object.
 
 mod control;
+mod engine_port;
 mod event_stream;
 mod footprint;
-mod generation;
+pub(crate) mod generation;
 mod lease;
 mod listener;
-mod preparation;
+pub(crate) mod preparation;
 mod reply;
 mod routes;
 mod status;
@@ -23,17 +24,16 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use mlxsup_worker_api::settings::Limits;
 use mlxsup_worker_api::{Phase, Settings};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 
 use crate::board::Board;
-use crate::engine::sequence::SequenceRequest;
 use crate::openai::Refusal;
 use crate::text::Codec;
 
 pub use control::Identity;
+pub use engine_port::{EnginePort, Measured};
 pub use lease::Lease;
 pub use listener::{ListenError, Listener};
 
@@ -41,21 +41,6 @@ pub use listener::{ListenError, Listener};
 const MAX_CONNECTIONS: usize = 1024;
 /// Headers must be complete within this time.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What the HTTP side needs from the engine.
-pub trait EnginePort: Send + Sync {
-    /// Takes one sequence; its events come through the request's own channel.
-    ///
-    /// # Errors
-    /// A refusal for the client when the engine has stopped or can never run this sequence.
-    fn submit(&self, request: SequenceRequest) -> Result<(), Refusal>;
-
-    /// Drops MLX's free-buffer cache; the answer comes when the board shows it.
-    fn clear_cache(&self) -> oneshot::Receiver<Result<(), String>>;
-
-    /// Changes what is present; the answer comes when the board shows it.
-    fn set_limits(&self, limits: Limits) -> oneshot::Receiver<Result<(), String>>;
-}
 
 /// Everything the routes share.
 pub struct Worker {
@@ -67,9 +52,9 @@ pub struct Worker {
     pub identity: Identity,
     /// When the daemon was last heard.
     pub lease: Lease,
-    /// Set before the phase becomes ready.
+    /// The text side, once read.
     pub codec: OnceLock<Arc<Codec>>,
-    /// Set before the phase becomes ready.
+    /// The engine, once started.
     pub engine: OnceLock<Arc<dyn EnginePort>>,
 }
 
@@ -80,9 +65,18 @@ impl Worker {
         Self { board, settings, identity, lease: Lease::default(), codec: OnceLock::new(), engine: OnceLock::new() }
     }
 
+    /// The engine's phase, held back while the text side is still being read beside it.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self.board.phase.borrow().0 {
+            Phase::Ready if self.codec.get().is_none() => Phase::Warming,
+            phase => phase,
+        }
+    }
+
     /// The engine, once it takes work.
     fn engine(&self) -> Result<&Arc<dyn EnginePort>, Refusal> {
-        let phase = self.board.phase.borrow().0;
+        let phase = self.phase();
         self.engine.get().filter(|_| phase == Phase::Ready).ok_or_else(|| Refusal::not_ready(phase.as_str()))
     }
 }

@@ -13,50 +13,52 @@ use crate::text::{Codec, TemplateInput};
 
 /// What wraps a request: given by the daemon, or made up when the worker runs alone.
 #[derive(Debug, Clone)]
-pub(super) struct Order {
-    pub(super) id: String,
-    pub(super) created: u64,
-    pub(super) seed: u64,
-    pub(super) generated: Vec<Choice>,
+pub(crate) struct Order {
+    pub(crate) id: String,
+    pub(crate) created: u64,
+    pub(crate) seed: u64,
+    pub(crate) generated: Vec<Choice>,
 }
 
 /// What the worker allows.
 #[derive(Debug, Clone)]
-pub(super) struct Allowance {
-    pub(super) context_tokens: u32,
-    pub(super) default_max_tokens: u32,
-    pub(super) model: String,
+pub(crate) struct Allowance {
+    pub(crate) context_tokens: u32,
+    pub(crate) default_max_tokens: u32,
+    pub(crate) model: String,
     /// Names answered besides the model's own; empty means any.
-    pub(super) served_names: Vec<String>,
+    pub(crate) served_names: Vec<String>,
 }
 
 /// A request that can run.
 #[derive(Debug)]
-pub(super) struct Prepared {
-    pub(super) codec: Arc<Codec>,
-    pub(super) prompt: Vec<u32>,
-    pub(super) max_tokens: u32,
-    pub(super) seed: u64,
-    pub(super) sampling: Sampling,
-    pub(super) stop: Vec<String>,
-    pub(super) logprobs: Option<u32>,
+pub(crate) struct Prepared {
+    pub(crate) codec: Arc<Codec>,
+    /// The field of the request that the prompt comes from.
+    pub(crate) param: &'static str,
+    pub(crate) prompt: Vec<u32>,
+    pub(crate) max_tokens: u32,
+    pub(crate) seed: u64,
+    pub(crate) sampling: Sampling,
+    pub(crate) stop: Vec<String>,
+    pub(crate) logprobs: Option<u32>,
     /// One entry per choice.
-    pub(super) generated: Vec<Choice>,
+    pub(crate) generated: Vec<Choice>,
     /// How the answer is written.
-    pub(super) stream: bool,
-    pub(super) answer: openai::Answer,
+    pub(crate) stream: bool,
+    pub(crate) answer: openai::Answer,
 }
 
 impl Order {
     /// Takes an envelope apart: the order and the client's body.
-    pub(super) fn from_envelope(envelope: Envelope) -> (Self, Box<serde_json::value::RawValue>) {
+    pub(crate) fn from_envelope(envelope: Envelope) -> (Self, Box<serde_json::value::RawValue>) {
         let Envelope { id, created, seed, generated, request } = envelope;
         (Self { id, created, seed, generated }, request)
     }
 }
 
 /// Checks a chat (`chat`) or completions body and turns its prompt into ids.
-pub(super) fn prepare(
+pub(crate) fn prepare(
     chat: bool,
     body: &[u8],
     order: Order,
@@ -88,6 +90,7 @@ pub(super) fn prepare(
     };
     Ok(Prepared {
         codec,
+        param,
         prompt,
         max_tokens: u32::try_from(room).map_or(wanted, |room| wanted.min(room)).max(1),
         seed: request.seed.unwrap_or(order.seed),

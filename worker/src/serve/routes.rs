@@ -70,6 +70,10 @@ pub(super) async fn answer(worker: Arc<Worker>, request: Request<Incoming>) -> R
 }
 
 async fn dispatch(worker: Arc<Worker>, request: Request<Incoming>) -> Result<Response<Reply>, Refusal> {
+    // The socket and the loopback address have no key: a page in a browser must not reach the model through them.
+    if request.headers().contains_key(hyper::header::ORIGIN) {
+        return Err(Refusal::origin_not_allowed());
+    }
     let asked = request.uri().path();
     let route = Route::of(asked).ok_or_else(|| Refusal::not_found(asked))?;
     if request.method() != route.method() {
@@ -81,7 +85,7 @@ async fn dispatch(worker: Arc<Worker>, request: Request<Incoming>) -> Result<Res
     }
     let (head, body) = request.into_parts();
     match route {
-        Route::Status => Ok(reply::json(&status::report(&worker.board, &worker.identity))),
+        Route::Status => Ok(reply::json(&status::report(&worker))),
         Route::Health => Ok(reply::json(&json!({"status": "ok"}))),
         Route::Models => Ok(models(&worker)),
         Route::ClearCache => control::clear_cache(&worker, &head.headers).await,

@@ -10,24 +10,25 @@ use mlxsup_worker_api::{Counters, EngineFacts, MemoryFacts, PROTOCOL, WorkerStat
 
 use crate::board::Board;
 
-use super::Identity;
+use super::Worker;
 
 /// Everything the worker says about itself now.
-pub(super) fn report(board: &Board, identity: &Identity) -> WorkerStatus {
-    let (phase, failure) = board.phase.borrow().clone();
+pub(super) fn report(worker: &Worker) -> WorkerStatus {
+    let (board, identity) = (&worker.board, &worker.identity);
+    let failure = board.phase.borrow().1.clone();
     WorkerStatus {
         protocol: PROTOCOL,
         pid: std::process::id(),
         generation: identity.generation,
         nonce: identity.nonce.clone(),
         fingerprint: board.fingerprint.get().cloned().unwrap_or_default(),
-        phase,
+        phase: worker.phase(),
         failure,
         bytes_done: board.bytes_done.load(Relaxed),
         bytes_total: board.bytes_total.load(Relaxed),
         model: board.model.get().cloned(),
         engine: engine(board),
-        memory: memory(board),
+        memory: with_footprint(*board.memory.lock().unwrap_or_else(PoisonError::into_inner), board),
         counters: Counters {
             requests: board.requests.load(Relaxed),
             prompt_tokens: board.prompt_tokens.load(Relaxed),
@@ -53,8 +54,7 @@ fn engine(board: &Board) -> EngineFacts {
 }
 
 /// MLX's own numbers with the kernel's beside them.
-pub(super) fn memory(board: &Board) -> MemoryFacts {
-    let facts = *board.memory.lock().unwrap_or_else(PoisonError::into_inner);
+pub(super) fn with_footprint(facts: MemoryFacts, board: &Board) -> MemoryFacts {
     let footprint = *board.footprint.lock().unwrap_or_else(PoisonError::into_inner);
     MemoryFacts {
         footprint_bytes: footprint.total_bytes,

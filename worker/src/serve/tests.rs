@@ -1,4 +1,5 @@
 //! The whole HTTP side over a real socket, with a scripted engine behind it.
+#![allow(clippy::needless_pass_by_value, reason = "bodies are written where they are used")]
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -7,13 +8,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
-use mlxsup_worker_api::{ModelFacts, WorkerStatus};
+use mlxsup_worker_api::settings::Limits;
+use mlxsup_worker_api::{MemoryFacts, ModelFacts, WorkerStatus};
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::engine::sequence::{Finish, SequenceEvent, TokenLogprobs};
+use crate::engine::sequence::{Finish, SequenceEvent, SequenceRequest, TokenLogprobs};
 use crate::text::sample_folder;
 
 /// Says the same ids to everybody, from where `generated` ends.
@@ -59,17 +61,13 @@ impl EnginePort for Script {
         Ok(())
     }
 
-    fn clear_cache(&self) -> oneshot::Receiver<Result<(), String>> {
-        let (sender, receiver) = oneshot::channel();
-        drop(sender.send(Ok(())));
-        receiver
+    fn clear_cache(&self) -> Measured<'_> {
+        Box::pin(async { Ok(MemoryFacts::default()) })
     }
 
-    fn set_limits(&self, limits: Limits) -> oneshot::Receiver<Result<(), String>> {
-        let (sender, receiver) = oneshot::channel();
-        let outcome = if limits.cache_limit_bytes == Some(0) { Err("no".to_owned()) } else { Ok(()) };
-        drop(sender.send(outcome));
-        receiver
+    fn set_limits(&self, limits: Limits) -> Measured<'_> {
+        let refused = limits.cache_limit_bytes == Some(0);
+        Box::pin(async move { if refused { Err("no".to_owned()) } else { Ok(MemoryFacts::default()) } })
     }
 }
 
@@ -96,7 +94,7 @@ fn ids(codec: &Codec, text: &str) -> Vec<u32> {
 fn start(answer: &str, limit: Option<(usize, Break)>) -> Running {
     let folder = tempfile::tempdir().expect("a temporary folder");
     sample_folder::write(folder.path());
-    let codec = Codec::open(folder.path()).expect("a usable folder");
+    let codec = Codec::open(&crate::model::ModelSource::Folder(folder.path().to_owned())).expect("a usable folder");
     let script = Arc::new(Script { ids: ids(&codec, answer), limit, silent: Mutex::default() });
     let identity = Identity { generation: 4, nonce: "n1".to_owned(), ..Identity::default() };
     let worker = Worker::new(
@@ -313,6 +311,8 @@ async fn refusals_are_error_objects() {
         let body: Value = serde_json::from_str(&body).expect("JSON");
         assert_eq!((status, body["error"]["code"].as_str()), (expected, Some(code)), "{path}: {body}");
     }
+    let page = Request::get("/status").header("origin", "http://x").body(Full::default()).expect("a request");
+    assert_eq!(running.finish(page).await.0, 403);
     running.worker.board.phase.send_replace((Phase::Loading, None));
     let (status, body) = running.post("/v1/chat/completions", &chat(json!({}))).await;
     assert_eq!(status, 503, "{body}");
@@ -382,7 +382,7 @@ async fn status_and_control_speak_to_the_daemon() {
     };
     let (code, facts) = running.finish(command("/control/clear-cache", Value::Null)).await;
     assert_eq!(code, 200, "{facts}");
-    assert!(serde_json::from_str::<mlxsup_worker_api::MemoryFacts>(&facts).is_ok(), "{facts}");
+    assert!(serde_json::from_str::<MemoryFacts>(&facts).is_ok(), "{facts}");
     assert_eq!(running.finish(command("/control/limits", json!({"cache_limit_bytes": 9}))).await.0, 200);
     assert_eq!(running.finish(command("/control/limits", json!({"cache_limit_bytes": 0}))).await.0, 500);
     assert_eq!(running.finish(command("/control/limits", json!({"cache": 9}))).await.0, 400);

@@ -3,7 +3,7 @@
 //! Owns which file says what: `tokenizer.json` the tokenizer, `tokenizer_config.json` and `chat_template.jinja` the chat
 //! template, `generation_config.json`, `config.json` and `tokenizer_config.json` the ids that end an answer.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -78,9 +78,9 @@ fn optional_json(path: &Path) -> Result<Option<Value>, TextError> {
     serde_json::from_slice(&bytes).map(Some).map_err(damaged)
 }
 
-fn optional_text(path: &PathBuf) -> Result<Option<String>, TextError> {
+fn optional_text(path: &Path) -> Result<Option<String>, TextError> {
     let Some(bytes) = optional(path)? else { return Ok(None) };
-    let damaged = |_| TextError::Damaged { path: path.clone(), what: "it is not UTF-8".to_owned() };
+    let damaged = |_| TextError::Damaged { path: path.to_owned(), what: "it is not UTF-8".to_owned() };
     String::from_utf8(bytes).map(Some).map_err(damaged)
 }
 
@@ -94,7 +94,7 @@ mod tests {
     fn every_file_has_its_say() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         sample_folder::write(folder.path());
-        let codec = Codec::open(folder.path()).expect("a usable folder");
+        let codec = super::open(folder.path()).expect("a usable folder");
         assert_eq!(codec.stop_ids.as_ref(), [7, 9, 258]);
         let template = codec.template.as_ref().expect("a template");
         let messages = [json!({"role": "user", "content": "a t<think>"})];
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn a_missing_tokenizer_names_the_file() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let error = Codec::open(folder.path()).expect_err("refused").to_string();
+        let error = super::open(folder.path()).expect_err("refused").to_string();
         assert!(error.contains("tokenizer.json"), "{error}");
     }
 
@@ -118,7 +118,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         sample_folder::write(folder.path());
         std::fs::write(folder.path().join("chat_template.jinja"), "from the file").expect("a writable folder");
-        let codec = Codec::open(folder.path()).expect("a usable folder");
+        let codec = super::open(folder.path()).expect("a usable folder");
         let text = codec.template.expect("a template").render(&TemplateInput::default()).expect("a prompt");
         assert_eq!(text, "from the file");
     }

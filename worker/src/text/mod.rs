@@ -21,10 +21,10 @@ mod stop_matcher;
 mod template;
 mod tokenizer;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::gguf::{GgufError, Header};
+use crate::model::ModelSource;
 
 pub use answer_text::{AnswerText, End};
 pub use pieces::Pieces;
@@ -50,9 +50,6 @@ pub enum TextError {
         /// What is wrong.
         what: String,
     },
-    /// The GGUF header could not be read.
-    #[error(transparent)]
-    Gguf(#[from] GgufError),
     /// The tokenizer is of a kind that is not supported.
     #[error("{}: {what}", path.display())]
     Unsupported {
@@ -80,8 +77,11 @@ impl Codec {
     /// # Errors
     /// [`TextError`] when there is no usable tokenizer. An unusable chat template is not an error: completions work
     /// without one.
-    pub fn open(model: &Path) -> Result<Self, TextError> {
-        if model.is_dir() { folder::open(model) } else { gguf_vocabulary::open(&Header::read(model)?, model) }
+    pub fn open(model: &ModelSource) -> Result<Self, TextError> {
+        match model {
+            ModelSource::Folder(folder) => folder::open(folder),
+            ModelSource::Gguf { path, header } => gguf_vocabulary::open(header, path),
+        }
     }
 
     /// A fresh answer: nothing generated, nothing emitted.

@@ -139,6 +139,7 @@ fn python_words(out: &mut Output, _: &mut State, value: &Value) -> Result<(), Er
 }
 
 /// `json.dumps(value, ensure_ascii=False, indent=indent)`.
+#[allow(clippy::needless_pass_by_value, reason = "the engine hands arguments over by value")]
 fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
     let indent: Option<usize> = options.get::<Option<usize>>("indent")?;
     let unknown = |error: serde_json::Error| Error::new(ErrorKind::BadSerialization, error.to_string());
