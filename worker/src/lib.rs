@@ -15,6 +15,7 @@ pub mod engine;
 pub mod gguf;
 pub mod last_exit;
 pub mod launch;
+pub mod limits;
 pub mod linux_compat;
 pub mod model;
 pub mod openai;

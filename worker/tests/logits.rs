@@ -1,6 +1,7 @@
 //! The worker's logits against mlx-lm's, on the same weights.
 //!
 //! Reference values were made once by `reference/make_reference.py`, which says how to make them again.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helper functions of a test")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -133,7 +133,7 @@ mod tests {
         })
     }
 
-    fn read_with(changes: Value) -> Result<Shape, ModelError> {
+    fn read_with(changes: &Value) -> Result<Shape, ModelError> {
         let folder = tempfile::tempdir().unwrap();
         let mut config = base();
         for (key, value) in changes.as_object().unwrap() {
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_plain_llama_is_read() {
-        let shape = read_with(json!({})).unwrap();
+        let shape = read_with(&json!({})).unwrap();
         assert_eq!((shape.layers, shape.heads, shape.kv_heads, shape.head_dim), (2, 4, 2, 16));
         assert_eq!((shape.rope.scaling, shape.tied), (RopeScaling::None, None));
     }
@@ -153,11 +153,11 @@ mod tests {
     #[test]
     fn both_spellings_of_rope_settings_are_read() {
         let llama3 = json!({"rope_type": "llama3", "factor": 32.0, "original_max_position_embeddings": 8192});
-        let old = read_with(json!({"rope_scaling": llama3})).unwrap();
-        let new = read_with(json!({"rope_parameters": llama3})).unwrap();
+        let old = read_with(&json!({"rope_scaling": llama3})).unwrap();
+        let new = read_with(&json!({"rope_parameters": llama3})).unwrap();
         assert_eq!(old.rope.scaling, new.rope.scaling);
         assert!(matches!(old.rope.scaling, RopeScaling::Llama3 { .. }));
-        let linear = read_with(json!({"rope_scaling": {"type": "linear", "factor": 2.0}})).unwrap();
+        let linear = read_with(&json!({"rope_scaling": {"type": "linear", "factor": 2.0}})).unwrap();
         assert_eq!(linear.rope.scaling, RopeScaling::Linear(2.0));
     }
 
@@ -174,7 +174,7 @@ mod tests {
             (json!({"num_key_value_heads": 3}), "evenly"),
             (json!({"hidden_size": "wide"}), "u32"),
         ] {
-            let error = read_with(changes).unwrap_err().to_string();
+            let error = read_with(&changes).unwrap_err().to_string();
             assert!(error.contains(word) && error.contains("config.json"), "{error}");
         }
     }
@@ -183,6 +183,6 @@ mod tests {
     fn per_layer_overrides_are_accepted() {
         let quantisation =
             json!({"bits": 4, "group_size": 64, "model.embed_tokens": {"bits": 8, "group_size": 64}, "lm_head": false});
-        assert!(read_with(json!({"quantization": quantisation})).is_ok());
+        assert!(read_with(&json!({"quantization": quantisation})).is_ok());
     }
 }

@@ -1,0 +1,151 @@
+//! From headers to a model that has produced a token: limits, weights, residency, warm-up.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use mlxsup_worker_api::{MemoryFacts, ModelFacts, Phase, Settings};
+
+use super::EngineError;
+use crate::board::Board;
+use crate::limits::{self, Limits, Machine};
+use crate::model::{KvCache, Model, OpenedModel, Plan, Precision, Segment};
+
+/// Sequences decoded together by default.
+const SLOTS_CPU: u32 = 4;
+const SLOTS_GPU: u32 = 8;
+/// Largest accepted `slots`.
+const MOST_SLOTS: u32 = 256;
+/// Tokens of the warm-up prompt: enough to meet the kernels of a prefill.
+const WARM_UP_TOKENS: u32 = 64;
+
+/// A model ready to serve.
+pub(super) struct Loaded {
+    pub(super) model: Model,
+    pub(super) slots: u32,
+    pub(super) context: u32,
+    pub(super) on_gpu: bool,
+    pub(super) weights_bytes: u64,
+    pub(super) memory_limit: u64,
+}
+
+/// Tokens one request may use: as configured, within what the model was made for.
+pub(super) fn context(settings: &Settings, model: &OpenedModel) -> u32 {
+    let own = model.shape.context;
+    match settings.context {
+        Some(wanted) if wanted > own => {
+            tracing::warn!(wanted, model = own, "`context` is longer than the model's own; lowered to it");
+            own
+        }
+        Some(wanted) => wanted,
+        None => own,
+    }
+}
+
+pub(super) fn load(
+    settings: &Settings,
+    opened: &OpenedModel,
+    context: u32,
+    board: &Board,
+) -> Result<Loaded, EngineError> {
+    let started = Instant::now();
+    let slots = settings.slots.unwrap_or(0);
+    if settings.slots.is_some_and(|slots| slots == 0 || slots > MOST_SLOTS) || context < 2 {
+        return Err(EngineError::Settings(format!(
+            "`slots` must be from 1 to {MOST_SLOTS} and `context` at least 2; they are {slots} and {context}"
+        )));
+    }
+    let machine = Machine::select(settings.device)?;
+    let slots = settings.slots.unwrap_or(if machine.gpu { SLOTS_GPU } else { SLOTS_CPU });
+    let budget = Limits::new(settings, &machine, 0).memory_bytes;
+    let plan = Plan::new(opened, !machine.gpu, budget);
+    let limits = Limits::new(settings, &machine, plan.weights_bytes);
+    limits.apply(&machine)?;
+    publish_limits(board, &limits, &machine);
+    board.bytes_total.store(plan.stored_bytes, Relaxed);
+    board.slots.store(slots, Relaxed);
+    tracing::info!(
+        model = %opened.source.path().display(), device = device_name(&machine), stored_bytes = plan.stored_bytes,
+        weights_bytes = plan.weights_bytes, memory_limit = limits.memory_bytes, cache_limit = limits.cache_bytes,
+        wired_limit = limits.wired_bytes, "loading"
+    );
+
+    let model = Model::load(opened, plan.precision, &mut |bytes| {
+        // Scales that the file packs into its blocks count a little more in MLX's layout.
+        let done = board.bytes_done.load(Relaxed).saturating_add(bytes).min(plan.stored_bytes);
+        board.bytes_done.store(done, Relaxed);
+        publish_counters(board, 0);
+    })?;
+    board.bytes_done.store(plan.stored_bytes, Relaxed);
+    // What unpacking left behind is of no use to the sizes that decoding needs.
+    if let Err(error) = mlx_rs::memory::clear_cache() {
+        tracing::warn!("MLX's cache could not be cleared after loading: {}", error.what());
+    }
+    let weights_bytes = model.arrays().map(|array| array.nbytes() as u64).sum();
+    if let Some(locked) = limits.lock(&machine, model.arrays()) {
+        facts(board, |facts| facts.wired_bytes = Some(locked));
+    }
+    let _ = board.model.set(ModelFacts {
+        name: opened.name.clone(),
+        architecture: model.shape().architecture.clone(),
+        precision: precision_name(opened, &model, plan.precision),
+        device: device_name(&machine).to_owned(),
+        weights_bytes,
+        kv_bytes_per_token: model.kv_bytes_per_token(),
+        fixed_bytes_per_sequence: 0,
+        context_tokens: context,
+    });
+    let loaded_in = started.elapsed();
+
+    board.phase.send_replace((Phase::Warming, None));
+    warm_up(&model, context).map_err(|error| EngineError::WarmUp(error.what().to_owned()))?;
+    publish_counters(board, 0);
+    tracing::info!(load_ms = loaded_in.as_millis(), warm_up_ms = (started.elapsed() - loaded_in).as_millis(), "ready");
+    Ok(Loaded { model, slots, context, on_gpu: machine.gpu, weights_bytes, memory_limit: limits.memory_bytes })
+}
+
+/// A prefill and a token, which compile kernels where the backend does that on first use.
+fn warm_up(model: &Model, context: u32) -> Result<(), mlx_rs::error::Exception> {
+    let prompt = vec![0; WARM_UP_TOKENS.min(context - 1) as usize];
+    let mut cache = KvCache::default();
+    model.step(&mut [Segment { tokens: &prompt, cache: &mut cache, logits_from: prompt.len() - 1 }])?;
+    model.step(&mut [Segment { tokens: &[0], cache: &mut cache, logits_from: 0 }])?;
+    Ok(())
+}
+
+fn device_name(machine: &Machine) -> &'static str {
+    if machine.gpu { "gpu" } else { "cpu" }
+}
+
+fn precision_name(opened: &OpenedModel, model: &Model, precision: Precision) -> String {
+    let was_packed = opened.tensors.iter().any(|tensor| tensor.quantised);
+    match (precision, model.quantisation()) {
+        (_, Some((bits, group))) => format!("{bits}-bit affine, group {group}"),
+        (Precision::Float32, None) if was_packed => "f32 (dequantised)".to_owned(),
+        _ => format!("{:?}", model.dtype()).to_lowercase(),
+    }
+}
+
+/// Changes the board's memory facts.
+pub(super) fn facts(board: &Board, change: impl FnOnce(&mut MemoryFacts)) -> MemoryFacts {
+    let mut facts = board.memory.lock().unwrap_or_else(PoisonError::into_inner);
+    change(&mut facts);
+    *facts
+}
+
+fn publish_limits(board: &Board, limits: &Limits, machine: &Machine) {
+    facts(board, |facts| {
+        facts.wired_limit_bytes = limits.wired_bytes;
+        facts.cache_limit_bytes = Some(limits.cache_bytes);
+        facts.memory_limit_bytes = Some(limits.memory_bytes);
+        facts.recommended_working_set_bytes = machine.recommended_working_set_bytes;
+    });
+}
+
+/// Publishes MLX's counters and the bytes of live caches.
+pub(super) fn publish_counters(board: &Board, kv_bytes: u64) -> MemoryFacts {
+    facts(board, |facts| {
+        limits::read_counters(facts);
+        facts.kv_bytes = Some(kv_bytes);
+    })
+}
