@@ -79,7 +79,7 @@ async fn work(
 ) -> Result<(), LaunchError> {
     let board = Arc::clone(&worker.board);
     let settings = worker.settings.clone();
-    let started = blocking(move || engine::start(&settings, board)).await??;
+    let started = blocking(move || engine::start(&settings, &board)).await??;
     *thread = Some(started.thread);
     let handle: Arc<dyn EnginePort> = Arc::new(started.handle);
     let _ = worker.engine.set(handle);

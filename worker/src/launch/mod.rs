@@ -173,7 +173,9 @@ mod tests {
     use super::*;
     use clap::Parser;
 
-    fn environment(changes: &'static [(&str, Option<&str>)]) -> impl Fn(&str) -> Option<String> {
+    type Changes = &'static [(&'static str, Option<&'static str>)];
+
+    fn environment(changes: Changes) -> impl Fn(&str) -> Option<String> {
         let mut variables: std::collections::BTreeMap<&str, &str> = [
             (env::SOCKET, "/run/w.sock"),
             (env::GENERATION, "3"),
@@ -206,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_bad_environment_is_named() {
-        let wrong: [(&'static [(&str, Option<&str>)], &str); 4] = [
+        let wrong: [(Changes, &str); 4] = [
             (&[("MLXSUP_EPOCH", Some("x"))], env::EPOCH),
             (&[("MLXSUP_NONCE", None)], env::NONCE),
             (&[("MLXSUP_READY_FD", Some("1"))], env::READY_FD),

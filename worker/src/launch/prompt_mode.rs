@@ -26,7 +26,7 @@ pub(super) fn run(settings: &Settings, prompting: &Prompting) -> Result<(), Laun
         .build()
         .map_err(|source| LaunchError::System { what: "cannot start the runtime", source })?;
     let board = Arc::new(Board::default());
-    let started = engine::start(settings, Arc::clone(&board))?;
+    let started = engine::start(settings, &board)?;
     let worker = Worker::new(board, settings.clone(), Identity::default());
     let handle: Arc<dyn EnginePort> = Arc::new(started.handle);
     let _ = worker.engine.set(handle);

@@ -79,7 +79,12 @@ impl<'a> Fields<'a> {
         read(value).map(Some).ok_or_else(|| mismatch(&self.path(key), wanted, value))
     }
 
-    fn within<T: PartialOrd + Display>(&self, key: &str, number: T, range: &RangeInclusive<T>) -> Result<(), Refusal> {
+    fn within<T: PartialOrd + Display + Copy>(
+        &self,
+        key: &str,
+        number: T,
+        range: &RangeInclusive<T>,
+    ) -> Result<(), Refusal> {
         if range.contains(&number) {
             return Ok(());
         }

@@ -21,7 +21,7 @@ impl Default for Lease {
 
 impl Lease {
     /// The daemon asked for something.
-    pub(super) fn renew(&self) {
+    pub(crate) fn renew(&self) {
         self.last_contact_ms.fetch_max(self.now_ms(), Relaxed);
     }
 

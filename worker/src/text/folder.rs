@@ -87,7 +87,6 @@ fn optional_text(path: &Path) -> Result<Option<String>, TextError> {
 #[cfg(test)]
 mod tests {
     use super::super::{TemplateInput, sample_folder};
-    use super::*;
     use serde_json::json;
 
     #[test]
