@@ -124,6 +124,26 @@ fn a_quantised_folder_with_tied_embedding() {
 }
 
 #[test]
+fn a_gguf_file_with_every_supported_storage_type() {
+    let reference = reference("tiny-mixed");
+    let model = load(&tiny("tiny-mixed.gguf"), Precision::Float32);
+    for chunk in [reference.tokens.len(), 7] {
+        assert_matches(&model, &reference, chunk);
+    }
+    // As stored, all activations have the embedding's 16 bits, whatever the types of the other tensors.
+    let model = load(&tiny("tiny-mixed.gguf"), Precision::Stored);
+    assert_eq!(model.dtype(), mlx_rs::Dtype::Float16);
+    let mut cache = KvCache::default();
+    let rows = run(&model, &mut cache, &reference.tokens, 24);
+    assert_eq!(cache.bytes(), u64::from(model::kv_cache::BLOCK) * model.kv_bytes_per_token());
+    for (position, expected) in &reference.rows {
+        for (found, expected) in rows[*position].iter().zip(&expected.values) {
+            assert!((found - expected).abs() < 0.05, "position {position}: {found} differs from {expected}");
+        }
+    }
+}
+
+#[test]
 fn llama3_and_linear_rope_scaling() {
     assert_tiny("tiny-llama3-rope");
     assert_tiny("tiny-linear-rope");

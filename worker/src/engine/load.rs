@@ -16,6 +16,8 @@ const SLOTS_CPU: u32 = 4;
 const SLOTS_GPU: u32 = 8;
 /// Largest accepted `slots`.
 const MOST_SLOTS: u32 = 256;
+/// Smallest accepted `context`: one token of prompt and one of answer.
+const LEAST_CONTEXT: u32 = 2;
 /// Tokens of the warm-up prompt: enough to meet the kernels of a prefill.
 const WARM_UP_TOKENS: u32 = 64;
 
@@ -30,15 +32,24 @@ pub(super) struct Loaded {
 }
 
 /// Tokens one request may use: as configured, within what the model was made for.
-pub(super) fn context(settings: &Settings, model: &OpenedModel) -> u32 {
+///
+/// # Errors
+/// When `slots` or `context` are outside what the engine can do.
+pub(super) fn context(settings: &Settings, model: &OpenedModel) -> Result<u32, EngineError> {
+    let refuse = |what: String| Err(EngineError::Settings(what));
     let own = model.shape.context;
-    match settings.context {
-        Some(wanted) if wanted > own => {
-            tracing::warn!(wanted, model = own, "`context` is longer than the model's own; lowered to it");
-            own
+    match (settings.slots, settings.context) {
+        (Some(slots), _) if slots == 0 || slots > MOST_SLOTS => {
+            refuse(format!("`slots` is {slots}; it must be from 1 to {MOST_SLOTS}"))
         }
-        Some(wanted) => wanted,
-        None => own,
+        (_, Some(wanted)) if wanted < LEAST_CONTEXT => {
+            refuse(format!("`context` is {wanted}; it must be at least {LEAST_CONTEXT}"))
+        }
+        (_, Some(wanted)) if wanted > own => {
+            tracing::warn!(wanted, model = own, "`context` is longer than the model's own; lowered to it");
+            Ok(own)
+        }
+        (_, wanted) => Ok(wanted.unwrap_or(own)),
     }
 }
 
@@ -49,16 +60,9 @@ pub(super) fn load(
     board: &Board,
 ) -> Result<Loaded, EngineError> {
     let started = Instant::now();
-    let slots = settings.slots.unwrap_or(0);
-    if settings.slots.is_some_and(|slots| slots == 0 || slots > MOST_SLOTS) || context < 2 {
-        return Err(EngineError::Settings(format!(
-            "`slots` must be from 1 to {MOST_SLOTS} and `context` at least 2; they are {slots} and {context}"
-        )));
-    }
     let machine = Machine::select(settings.device)?;
     let slots = settings.slots.unwrap_or(if machine.gpu { SLOTS_GPU } else { SLOTS_CPU });
-    let budget = Limits::new(settings, &machine, 0).memory_bytes;
-    let plan = Plan::new(opened, !machine.gpu, budget);
+    let plan = Plan::new(opened, !machine.gpu, Limits::memory_bytes(settings, &machine));
     let limits = Limits::new(settings, &machine, plan.weights_bytes);
     limits.apply(&machine)?;
     publish_limits(board, &limits, &machine);
@@ -106,7 +110,7 @@ pub(super) fn load(
 
 /// A prefill and a token, which compile kernels where the backend does that on first use.
 fn warm_up(model: &Model, context: u32) -> Result<(), mlx_rs::error::Exception> {
-    let prompt = vec![0; WARM_UP_TOKENS.min(context - 1) as usize];
+    let prompt = vec![0; WARM_UP_TOKENS.min(context.saturating_sub(1)).max(1) as usize];
     let mut cache = KvCache::default();
     model.step(&mut [Segment { tokens: &prompt, cache: &mut cache, logits_from: prompt.len() - 1 }])?;
     model.step(&mut [Segment { tokens: &[0], cache: &mut cache, logits_from: 0 }])?;

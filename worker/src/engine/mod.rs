@@ -81,7 +81,7 @@ pub fn start(settings: &Settings, board: &Arc<Board>) -> Result<Started, EngineE
 
 fn begin(settings: &Settings, board: &Arc<Board>) -> Result<Started, EngineError> {
     let opened = model::open(&settings.model)?;
-    let context = load::context(settings, &opened);
+    let context = load::context(settings, &opened)?;
     let stored: u64 = opened.tensors.iter().map(|tensor| tensor.bytes).sum();
     board.bytes_total.store(stored, Relaxed);
     let _ = board.fingerprint.set(opened.fingerprint.clone());

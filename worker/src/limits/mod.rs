@@ -93,6 +93,12 @@ impl Machine {
 }
 
 impl Limits {
+    /// The memory limit that `settings` mean on `machine`, whatever the model.
+    #[must_use]
+    pub fn memory_bytes(settings: &Settings, machine: &Machine) -> u64 {
+        settings.memory_limit_bytes.unwrap_or_else(|| machine.memory_limit())
+    }
+
     /// What `settings` mean on `machine` for a model of `resident` bytes. Calls nothing.
     #[must_use]
     pub fn new(settings: &Settings, machine: &Machine, resident: u64) -> Self {
@@ -114,7 +120,7 @@ impl Limits {
         };
         Self {
             cache_bytes: settings.cache_limit_bytes,
-            memory_bytes: settings.memory_limit_bytes.unwrap_or_else(|| machine.memory_limit()),
+            memory_bytes: Self::memory_bytes(settings, machine),
             wired_bytes,
         }
     }
@@ -223,6 +229,14 @@ mod tests {
         let cuda = Machine { unified: false, can_wire: false, ..mac(80, 80) };
         assert_eq!(Limits::new(&settings, &cuda, 10 * GIB).wired_bytes, None);
         assert_eq!(cuda.memory_limit(), 80 * GIB / 100 * 95);
+    }
+
+    #[test]
+    fn an_mlx_error_is_a_result_and_does_not_end_the_process() {
+        Machine::select(Device::Cpu).unwrap();
+        let array = Array::from_slice(&[1.0_f32; 6], &[2, 3]);
+        let error = array.matmul(&array).unwrap_err();
+        assert!(error.what().contains("matmul"), "{}", error.what());
     }
 
     #[test]

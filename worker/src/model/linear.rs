@@ -47,6 +47,18 @@ impl Matrix {
         Self::dense(plain)
     }
 
+    /// The same matrix for activations of `dtype`; packed numbers stay packed.
+    pub(super) fn into_dtype(self, dtype: Dtype) -> Result<Self, Exception> {
+        match self {
+            same if same.dtype() == dtype => Ok(same),
+            Self::Dense { weight, .. } => Self::dense(weight.as_dtype(dtype)?),
+            Self::Quantised { packed, scales, biases, group, bits } => {
+                let (scales, biases) = (scales.as_dtype(dtype)?, biases.as_dtype(dtype)?);
+                Ok(Self::Quantised { packed, scales, biases, group, bits })
+            }
+        }
+    }
+
     /// `x` [.., columns] → [.., rows].
     pub(super) fn project(&self, x: &Array) -> Result<Array, Exception> {
         match self {

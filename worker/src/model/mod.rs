@@ -23,6 +23,8 @@ pub mod resolve;
 mod rope;
 mod safetensors;
 pub mod shape;
+#[cfg(test)]
+mod tests;
 mod weights;
 
 use std::path::{Path, PathBuf};

@@ -20,6 +20,8 @@ pub(super) struct Weights {
     /// Query and key rows are in GGUF's interleaved order.
     interleaved: bool,
     shape: Shape,
+    /// Type of activations, known once the embedding was taken. Files may mix types; a step must not.
+    dtype: Option<Dtype>,
     /// Bytes taken since the last call of [`Self::taken`].
     taken: u64,
 }
@@ -51,7 +53,7 @@ impl Weights {
                 arrays.extend(read.into_iter().map(renamed));
             }
         }
-        Ok(Self { arrays, path, precision, interleaved, shape: model.shape.clone(), taken: 0 })
+        Ok(Self { arrays, path, precision, interleaved, shape: model.shape.clone(), dtype: None, taken: 0 })
     }
 
     /// Stored bytes of the tensors taken since the last call.
@@ -108,10 +110,14 @@ impl Weights {
     /// The matrix `module`, unpacked when the plan says so.
     pub(super) fn matrix(&mut self, module: &str) -> Result<Matrix, ModelError> {
         let stored = self.stored_matrix(module)?;
-        match self.precision {
-            Precision::Stored => Ok(stored),
-            Precision::Float32 => stored.into_float32().map_err(ModelError::mlx(format!("unpacking `{module}`"))),
-        }
+        let dtype = self.dtype.unwrap_or(stored.dtype());
+        let matrix = match self.precision {
+            Precision::Stored => stored.into_dtype(dtype),
+            Precision::Float32 => stored.into_float32(),
+        };
+        let matrix = matrix.map_err(ModelError::mlx(format!("unpacking `{module}`")))?;
+        self.dtype.get_or_insert(matrix.dtype());
+        Ok(matrix)
     }
 
     fn stored_matrix(&mut self, module: &str) -> Result<Matrix, ModelError> {

@@ -2,12 +2,13 @@
 """Makes the reference values that worker/tests/logits.rs compares with. Run once; the results are committed.
 
     python3 -m venv /tmp/reference
-    /tmp/reference/bin/pip install "mlx[cpu]==0.32.2" "mlx-lm==0.32.2" transformers
+    /tmp/reference/bin/pip install "mlx[cpu]==0.32.2" "mlx-lm==0.32.2" transformers gguf
     /tmp/reference/bin/python worker/tests/reference/make_reference.py target/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
 Writes beside itself
   tiny-*/             model folders with random weights: dense, tied and untied, quantised with per-layer overrides,
                       Llama-3 rope scaling
+  tiny-mixed.gguf     a GGUF file with random weights in every supported storage type, written and unpacked by gguf
   tiny-*.json         mlx-lm's logits for them
   smollm2.json        mlx-lm's logits and greedy tokens for the GGUF file (weights unpacked to 32-bit floats)
 
@@ -21,14 +22,32 @@ import pathlib
 import shutil
 import sys
 
+import gguf
 import mlx.core as mx
 import mlx.nn as nn
+import numpy
 from mlx.utils import tree_flatten, tree_map
 from mlx_lm.models import llama
 from mlx_lm.models.cache import make_prompt_cache
 
 HERE = pathlib.Path(__file__).resolve().parent
-VERSIONS = {name: importlib.metadata.version(name) for name in ("mlx", "mlx-lm")}
+VERSIONS = {name: importlib.metadata.version(name) for name in ("mlx", "mlx-lm", "gguf")}
+
+
+TINY = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "intermediate_size": 96,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 128,
+    "rms_norm_eps": 1e-5,
+    "max_position_embeddings": 1024,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+}
+TINY_TOKENS = [(7 * i * i + 3 * i + 5) % 128 for i in range(24)]
 
 
 def logits_of(model, tokens):
@@ -74,22 +93,8 @@ def write(name, values):
 def tiny(name, seed, quantise=None, **changes):
     """A model of a few thousand random weights, saved in MLX layout, with its logits."""
     mx.random.seed(seed)
-    config = {
-        "model_type": "llama",
-        "hidden_size": 64,
-        "num_hidden_layers": 2,
-        "intermediate_size": 96,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "vocab_size": 128,
-        "rms_norm_eps": 1e-5,
-        "max_position_embeddings": 1024,
-        "rope_theta": 10000.0,
-        "tie_word_embeddings": False,
-    } | changes
-    model = llama.Model(llama.ModelArgs.from_dict(config))
-    # Larger than usual, so that logits differ visibly; norms around one, biases around zero.
-    model.update(tree_map(lambda a: mx.random.normal(a.shape) * (0.15 if a.ndim > 1 else 0.3) + (a.ndim == 1) * 0.8, model.parameters()))
+    config = TINY | changes
+    model = random_llama(config)
     if quantise:
         default = {key: quantise[key] for key in ("group_size", "bits")}
         overrides = quantise.get("overrides", {})
@@ -105,8 +110,15 @@ def tiny(name, seed, quantise=None, **changes):
     folder.mkdir()
     mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(model.parameters())), {"format": "mlx"})
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-    tokens = [(7 * i * i + 3 * i + 5) % config["vocab_size"] for i in range(24)]
-    write(f"{name}.json", reference(model, tokens, [0, 1, 11, 23], 16))
+    write(f"{name}.json", reference(model, TINY_TOKENS, [0, 1, 11, 23], 16))
+
+
+def random_llama(config):
+    """A model whose random weights are larger than usual, so that logits differ visibly; norms lie around one."""
+    model = llama.Model(llama.ModelArgs.from_dict(config))
+    weight = lambda a: mx.random.normal(a.shape) * (0.15 if a.ndim > 1 else 0.3) + (a.ndim == 1) * 0.8
+    model.update(tree_map(weight, model.parameters()))
+    return model
 
 
 RENAMED = {
@@ -114,6 +126,55 @@ RENAMED = {
     "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj", "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
 }
+
+
+def tiny_gguf(name, seed):
+    """A GGUF file with a different storage type for every kind of matrix."""
+    mx.random.seed(seed)
+    model = random_llama(TINY)
+    kinds = gguf.GGMLQuantizationType
+    stored_as = {
+        "attn_q": kinds.Q4_0, "attn_k": kinds.Q8_0, "attn_v": kinds.Q4_1, "attn_output": kinds.F16,
+        "ffn_gate": kinds.BF16, "ffn_up": kinds.Q8_0, "ffn_down": kinds.F32, "token_embd": kinds.Q8_0, "output": kinds.F16,
+    }
+    plain = {value: key for key, value in RENAMED.items()}
+    writer = gguf.GGUFWriter(HERE / name, "llama")
+    writer.add_block_count(TINY["num_hidden_layers"])
+    writer.add_embedding_length(TINY["hidden_size"])
+    writer.add_feed_forward_length(TINY["intermediate_size"])
+    writer.add_head_count(TINY["num_attention_heads"])
+    writer.add_head_count_kv(TINY["num_key_value_heads"])
+    writer.add_layer_norm_rms_eps(TINY["rms_norm_eps"])
+    writer.add_context_length(TINY["max_position_embeddings"])
+    writer.add_rope_freq_base(TINY["rope_theta"])
+    writer.add_vocab_size(TINY["vocab_size"])
+    unpacked = []
+    for path, weight in tree_flatten(model.parameters()):
+        module = path.removesuffix(".weight")
+        if module.startswith("model.layers."):
+            _, _, layer, part = module.split(".", 3)
+            part = plain[part]
+            stored = f"blk.{layer}.{part}"
+        else:
+            part = stored = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}[module]
+        array = numpy.array(weight)
+        heads = {"attn_q": TINY["num_attention_heads"], "attn_k": TINY["num_key_value_heads"]}.get(part)
+        if heads:  # the order in which llama.cpp stores rotated rows
+            rows, columns = array.shape
+            array = array.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
+        kind = stored_as.get(part, kinds.F32)
+        data = gguf.quantize(array, kind)
+        writer.add_tensor(f"{stored}.weight", data, raw_dtype=kind)
+        array = gguf.dequantize(data, kind).reshape(array.shape)
+        if heads:
+            array = array.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
+        unpacked.append((path, mx.array(array)))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    model.load_weights(unpacked)
+    write(f"{pathlib.Path(name).stem}.json", reference(model, TINY_TOKENS, [0, 1, 11, 23], 16))
 
 
 def from_gguf(path):
@@ -166,6 +227,7 @@ def main():
         "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 64})
     tiny("tiny-linear-rope", 6, rope_scaling={"type": "linear", "factor": 4.0})
+    tiny_gguf("tiny-mixed.gguf", 7)
     if len(sys.argv) > 1:
         # "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
         tokens = [1, 4093, 198, 1780, 314, 260, 3575, 282, 4649, 47, 2, 198, 1, 520, 9531, 198]
