@@ -39,6 +39,8 @@ pub struct Board {
     pub slots: AtomicU32,
     /// Memory as last read by the engine thread (MLX counters, limits) — not the process's footprint.
     pub memory: Mutex<MemoryFacts>,
+    /// What the kernel charges the process, refreshed by a timer and never on a request.
+    pub footprint: Mutex<Footprint>,
     /// Generation requests taken.
     pub requests: AtomicU64,
     /// Prompt tokens prefilled.
@@ -51,6 +53,19 @@ pub struct Board {
     pub failed: AtomicU64,
     /// Times MLX's cache was cleared.
     pub cache_clears: AtomicU64,
+}
+
+/// The process's memory as the kernel charges it, in bytes; absent where the platform does not tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Resident and compressed or swapped memory of the process's own.
+    pub total_bytes: Option<u64>,
+    /// The graphics part of it (macOS).
+    pub graphics_bytes: Option<u64>,
+    /// The compressed part of the graphics part (macOS).
+    pub graphics_compressed_bytes: Option<u64>,
+    /// Locked in memory (Linux).
+    pub locked_bytes: Option<u64>,
 }
 
 impl Default for Board {
@@ -69,6 +84,7 @@ impl Default for Board {
             waiting: AtomicU32::new(0),
             slots: AtomicU32::new(0),
             memory: Mutex::new(MemoryFacts::default()),
+            footprint: Mutex::new(Footprint::default()),
             requests: AtomicU64::new(0),
             prompt_tokens: AtomicU64::new(0),
             completion_tokens: AtomicU64::new(0),

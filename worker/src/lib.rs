@@ -7,13 +7,18 @@
 //! engine (one thread owns MLX): admits sequences, prefills in chunks, steps the set
 //!        │ counters                                                   model: weights, layers, caches
 //!        ▼
-//! board: what `/status` reads without touching MLX
+//! board: what `/status` reads without touching MLX            launch: how the process begins and ends
 //! ```
 
 pub mod board;
 pub mod engine;
 pub mod gguf;
+pub mod last_exit;
+pub mod launch;
 pub mod limits;
 pub mod linux_compat;
 pub mod model;
+pub mod openai;
 pub mod sampling;
+pub mod serve;
+pub mod text;
