@@ -1,3 +1,7 @@
-//! The command line.
+//! The command line: flags → one call → render → exit status.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mlxsup::ctl::run(std::env::args_os())
+}

@@ -200,6 +200,9 @@ pub struct ScheduleView {
     pub name: String,
     /// Next firing; `None` if it never fires again.
     pub next_at: Option<String>,
+    /// The next N firings, `next_at` first, where they were asked for (`GET /v1/schedule?next=N`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upcoming: Vec<String>,
 }
 
 /// A completed restart.
@@ -329,4 +332,6 @@ pub struct VerbOptions {
     pub now: bool,
     /// `stop`: leave the worker running for the next daemon.
     pub keep_worker: bool,
+    /// `schedule` (`POST /v1/schedule`): the schedule whose action is run now.
+    pub run: Option<String>,
 }

@@ -9,33 +9,8 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::control::view::Status;
-use crate::supervisor::{Generation, Mono, Refusal, RequestId};
-
-/// What the supervisor needs to know to admit and order a request.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Submission {
-    /// The principal: a key's name, else peer uid or address.
-    pub principal: String,
-    /// The name inside the principal's share (`x-mlxsup-client`, else `user`), if any.
-    pub client: Option<String>,
-    /// `interactive`, `normal` or `batch`.
-    pub class: Class,
-    /// Bytes of the body, as a first guess of its cost and for the queue's byte cap.
-    pub body_bytes: u64,
-    /// Instant after which the client no longer waits for a first assignment.
-    pub deadline: Option<Mono>,
-}
-
-/// Priority class of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Class {
-    /// Somebody looks at the screen.
-    Interactive,
-    /// The default.
-    Normal,
-    /// Whenever there is room.
-    Batch,
-}
+pub use crate::supervisor::request::{Class, Outcome, Report, Submission};
+use crate::supervisor::{Generation, Refusal, RequestId};
 
 /// What the driver tells a session.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,50 +28,6 @@ pub struct Assignment {
     pub generation: Generation,
     /// Its socket.
     pub socket: PathBuf,
-}
-
-/// What a session tells the driver.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Report {
-    /// The first token of this assignment arrived: the request has progressed.
-    Progressed {
-        /// Of which worker; a stale one is ignored.
-        generation: Generation,
-        /// Prompt tokens, where the link told them, else 0.
-        prompt_tokens: u64,
-        /// Tokens recorded so far, over all choices.
-        completion_tokens: u64,
-    },
-    /// The link to the worker broke before the last event; the recorded tokens are kept and the session waits for the
-    /// next assignment.
-    Interrupted {
-        /// Of which worker.
-        generation: Generation,
-        /// True when at least one token arrived during this assignment.
-        progressed: bool,
-        /// What the link said, for the log.
-        why: String,
-    },
-    /// The request is over. Sent exactly once.
-    Ended(Outcome),
-}
-
-/// How a request ended, as the ledger counts it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// A complete answer was handed to the client.
-    Answered {
-        /// From the worker's usage.
-        prompt_tokens: u64,
-        /// From the worker's usage.
-        completion_tokens: u64,
-    },
-    /// The worker refused the request for a reason of the request's own (400, 404 …), passed on to the client.
-    Rejected,
-    /// The worker ended it with an engine error, passed on to the client.
-    Failed,
-    /// The client hung up.
-    Cancelled,
 }
 
 /// Input of the driver from sessions.

@@ -1,1 +1,53 @@
 //! The client side: HTTP on the stable socket, relay from the worker link, errors and keep-alive.
+//!
+//! Owns connections, requests and answers; decides nothing about workers or order: it submits to
+//! [`crate::daemon::handle`] and obeys. Tokens pass through here and nowhere else in the daemon.
+//!
+//! ```text
+//! listener ─ connection ─ routes ─┬─ readiness                      facts
+//!                                 └─ intake ─ session ─ relay ─ leg   generation: client ◀─ reply ─ flow
+//! ```
+
+mod answer;
+mod connection;
+mod flow;
+mod identity;
+mod intake;
+mod leg;
+pub mod listener;
+mod progress;
+mod readiness;
+pub mod record;
+mod relay;
+mod reply;
+mod routes;
+mod session;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::daemon::handle::Handle;
+use crate::supervisor::Mono;
+
+pub use listener::serve;
+pub use record::{RequestRecord, RequestSink};
+
+/// What the gateway needs from the rest of the daemon.
+pub struct GatewayContext {
+    /// Way to the driver.
+    pub handle: Handle,
+    /// The configuration in force. Each request keeps the one it arrived under.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// Takes the record of every ended generation request.
+    pub requests: RequestSink,
+    /// The driver's monotonic clock: deadlines in submissions are in its terms.
+    pub mono: Arc<dyn Fn() -> Mono + Send + Sync>,
+    /// Uid that is always served.
+    pub owner_uid: u32,
+    /// Connections served at once; more wait in the socket's backlog.
+    pub max_connections: usize,
+    /// Start of the daemon, seconds since the Unix epoch: what `/v1/models` calls `created`.
+    pub started: u64,
+}

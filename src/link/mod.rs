@@ -1,1 +1,17 @@
-//! The worker link, daemon side: spawn, ready pipe, probes, commands, exit watch.
+//! The worker link, daemon side: one process per generation, its socket, and everything said over it.
+//!
+//! Owns spawning, the ready pipe, probes, commands, signals and the exit watch. Decides nothing: what it learns goes to
+//! the supervisor as events.
+//!
+//! ```text
+//! spawn ─▶ process (exit watch, signals) ─▶ Exited          stderr_tail: the last words in worker.log
+//!   └────▶ ready pipe ─▶ first /status ─▶ Ready              client: one HTTP exchange
+//!   └────▶ probe loop ─▶ Probed                              events: the generation stream (used by the gateway)
+//! ```
+
+pub mod client;
+pub mod events;
+pub mod probe;
+pub mod process;
+pub mod spawn;
+pub mod stderr_tail;

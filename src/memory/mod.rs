@@ -1,9 +1,40 @@
 //! One reading of the machine and the worker, with units.
 //!
 //! Owns the metric names and the probes; decides nothing: rules live in [`crate::supervisor`].
+//!
+//! ```text
+//! probe ── host reading ──── linux (procfs, cgroup) · darwin (darwin_ffi, activity_monitor)
+//!   │  └── worker reading ── linux · darwin, merged with what the worker says about itself
+//!   └── rates of cumulative counters, footprint peak and growth
+//! process ── the same kernel facts for one pid, for identity, liveness and the stop ladder
+//! ```
+
+#[cfg(any(target_os = "macos", test))]
+mod activity_monitor;
+#[cfg(target_os = "linux")]
+mod cgroup;
+#[cfg(target_os = "macos")]
+mod darwin;
+#[cfg(target_os = "macos")]
+mod darwin_ffi;
+#[cfg(target_os = "linux")]
+mod linux;
+pub mod probe;
+pub mod process;
+#[cfg(target_os = "linux")]
+mod procfs;
+mod rates;
 
 use std::fmt;
 use std::str::FromStr;
+
+#[cfg(target_os = "macos")]
+use darwin as platform;
+#[cfg(target_os = "linux")]
+use linux as platform;
+
+pub use probe::{Probe, ProbeError, WorkerReading};
+pub use process::{ProcessUsage, StartId, footprint, host_wired, process_is_stopped, process_start_id, process_usage};
 
 /// Names of everything a rule can look at (design: memory). The text form is the public name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

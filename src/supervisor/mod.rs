@@ -1,12 +1,270 @@
-//! The decision core: `step(state, event, now) -> actions`.
+//! The decision core: `step(event, now) -> actions`.
 //!
 //! Owns every decision about workers, requests, restarts, rules and schedules. Never looks at a clock, a socket, a file
-//! or a random number: time arrives with each event, randomness as numbers inside events.
+//! or a random number: time arrives with each event, and jitter comes from a generator seeded at construction, so a
+//! list of (event, now) replays to the same actions.
+//!
+//! ```text
+//! door      Submitted ─▶ admission ─▶ queue ─▶ dispatch ─▶ Assign          requests.rs, queue.rs
+//! worker    Spawn ─▶ Loading ─▶ Ready ─▶ Stopping ─▶ gone                   worker_life.rs, health.rs
+//! slot      none ─ spawn ─▶ worker ─ retire (drain, stop) ─▶ none ─ …       succession.rs, backoff.rs
+//! asked by  operators (operations.rs, permits.rs) · rules (rules.rs) · schedules (agenda.rs)
+//! seen by   snapshot.rs
+//! ```
+//!
+//! Failure edges, first: a worker that dies puts its requests back at the queue's head with their tokens and is spawned
+//! again after a backoff; more deaths than the crash budget park the service, which answers everything with the cause
+//! and tries again every `restart.retry_parked`. A worker that never becomes ready counts as a crash. A restart that
+//! finds its worker dead goes on with the spawn; an unload whose drain runs out resumes service and says so.
 
+pub mod action;
+pub mod agenda;
+pub mod backoff;
+pub mod event;
+pub mod health;
 pub mod ids;
+pub mod ledger;
+mod operations;
+pub mod permits;
+pub mod queue;
 pub mod refusal;
+pub mod request;
+mod requests;
+pub mod rules;
+pub mod snapshot;
+mod succession;
 pub mod time;
+pub mod verbs;
+pub mod worker_life;
 
-pub use ids::{Generation, RequestId};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+pub use action::{Action, Persistent, Record, Standing};
+pub use event::Event;
+pub use ids::{Generation, OperationId, RequestId};
 pub use refusal::{Code, Refusal};
+pub use snapshot::Snapshot;
 pub use time::{Mono, Now, Wall};
+
+use self::agenda::Agenda;
+use self::backoff::CrashHistory;
+use self::event::ExitStatus;
+use self::ledger::{Ledger, Pace};
+use self::queue::Queue;
+use self::request::Request;
+use self::rules::RuleBook;
+use self::succession::{Drain, Parked, Replacement, Respawn, Retirement, Stopping};
+use self::worker_life::Worker;
+use crate::config::Config;
+
+/// The state of the whole service.
+#[derive(Debug, Clone)]
+pub struct Supervisor {
+    config: Config,
+    dice: u64,
+    started: Now,
+    generation: u64,
+    standing: Standing,
+    worker: Option<Worker>,
+    /// The worker is being retired.
+    retirement: Option<Retirement>,
+    /// A worker is to be spawned later.
+    respawn: Option<Respawn>,
+    /// From a worker's end (or the decision to end it) to the next ready one.
+    replacement: Option<Replacement>,
+    /// Dispatch is held back, in progress or complete.
+    drain: Option<Drain>,
+    parked: Option<Parked>,
+    /// Stopped for idleness.
+    asleep: bool,
+    stopping: Option<Stopping>,
+    /// Last time a request ran, waited or ended.
+    last_busy: Mono,
+    requests: BTreeMap<RequestId, Request>,
+    queue: Queue,
+    next_seq: u64,
+    /// Recent worker deaths and whether we caused them; judges requests whose link broke.
+    deaths: BTreeMap<Generation, Death>,
+    /// Verbs that wait for a ready worker.
+    awaiting_ready: Vec<OperationId>,
+    /// Verbs that wait for a cache clearing.
+    awaiting_clear: Vec<OperationId>,
+    crashes: CrashHistory,
+    rules: RuleBook,
+    agenda: Agenda,
+    ledger: Ledger,
+    pace: Pace,
+    last_restart: Option<snapshot::CompletedRestart>,
+    last_exit: Option<ExitStatus>,
+    actions: Vec<Action>,
+}
+
+/// How a worker ended, as far as its requests are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Death {
+    /// True when we stopped it: no request is to blame.
+    explained: bool,
+}
+
+/// Deaths remembered. A link failure is reported at once by its session, so a handful would do.
+const DEATHS_KEPT: usize = 64;
+
+impl Supervisor {
+    /// A core at rest. The first `Event::Tick` starts the worker unless the operator's standing wish says otherwise.
+    #[must_use]
+    pub fn new(config: Config, persistent: &Persistent, seed: u64, now: Now) -> Self {
+        let rules = RuleBook::new(&config.rules, &RuleBook::default());
+        let mut core = Self {
+            config,
+            dice: seed,
+            started: now,
+            generation: persistent.generation,
+            standing: persistent.standing,
+            worker: None,
+            retirement: None,
+            respawn: None,
+            replacement: None,
+            drain: None,
+            parked: None,
+            asleep: false,
+            stopping: None,
+            last_busy: now.mono,
+            requests: BTreeMap::new(),
+            queue: Queue::default(),
+            next_seq: 1,
+            deaths: BTreeMap::new(),
+            awaiting_ready: Vec::new(),
+            awaiting_clear: Vec::new(),
+            crashes: CrashHistory::default(),
+            rules,
+            agenda: Agenda::default(),
+            ledger: Ledger::default(),
+            pace: Pace::default(),
+            last_restart: None,
+            last_exit: None,
+            actions: Vec::new(),
+        };
+        match persistent.standing {
+            Standing::Serve => core.respawn = Some(Respawn::at_once(now.mono)),
+            Standing::Drained => {
+                core.respawn = Some(Respawn::at_once(now.mono));
+                core.drain = Some(Drain::completed(now.mono));
+            }
+            Standing::Unloaded => {}
+        }
+        core
+    }
+
+    /// Takes in one event and returns what is to be done, in order.
+    pub fn step(&mut self, event: Event, now: Now) -> Vec<Action> {
+        match event {
+            Event::Submitted { id, submission } => self.submitted(id, submission, now.mono),
+            Event::Reported { id, report } => self.reported(id, report, now.mono),
+            Event::Spawned { generation, pid } => self.spawned(generation, pid, now.mono),
+            Event::SpawnFailed { generation, why } => self.spawn_failed(generation, &why, now),
+            Event::WorkerReady { generation, facts } => self.worker_ready(generation, facts, now),
+            Event::Probed { generation, vitals } => self.probed(generation, &vitals, now.mono),
+            Event::WorkerExited { generation, exit } => self.worker_exited(generation, &exit, now),
+            Event::CacheCleared { generation, result } => self.cache_cleared(generation, &result),
+            Event::Sampled { sample } => self.sampled(&sample, now),
+            Event::Operator { operation, verb } => self.operator(operation, &verb, now),
+            Event::ScheduleDue { name, nominal } => self.schedule_due(&name, nominal, now.mono),
+            Event::StopAsked { keep_worker } => self.stop_asked(keep_worker, now),
+            Event::Reconfigured { config } => {
+                self.rules = RuleBook::new(&config.rules, &self.rules);
+                self.config = *config;
+            }
+            Event::Tick => {}
+        }
+        self.settle(now);
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Lets everything that has become possible, or overdue, happen.
+    fn settle(&mut self, now: Now) {
+        self.judge_adrift(now.mono);
+        self.expire_waiting(now.mono);
+        self.keep_worker_deadlines(now.mono);
+        self.advance_retirement(now);
+        self.advance_drain(now.mono);
+        self.settle_agenda(now);
+        self.fall_asleep(now);
+        self.respawn_if_due(now.mono);
+        self.dispatch(now.mono);
+        self.exit_if_stopped(now.mono);
+    }
+
+    /// The earliest instant at which `Event::Tick` must come even if nothing else happens.
+    #[must_use]
+    pub fn next_deadline(&self, now: Mono) -> Option<Mono> {
+        let idle = self.idle_deadline();
+        let requests = self.request_deadline();
+        [
+            self.worker.as_ref().and_then(Worker::deadline),
+            self.retirement.as_ref().filter(|_| self.worker_is_ready()).map(|retirement| retirement.deadline),
+            self.respawn.as_ref().map(|respawn| respawn.at),
+            self.parked.as_ref().map(|parked| parked.retry_at),
+            self.drain.as_ref().and_then(Drain::deadline),
+            self.agenda.deadline(now),
+            idle,
+            requests,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Requests ahead of this one in the queue; `None` if it does not wait.
+    #[must_use]
+    pub fn position(&self, id: RequestId) -> Option<usize> {
+        self.queue.position(id)
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn worker_is_ready(&self) -> bool {
+        self.worker.as_ref().is_some_and(Worker::is_ready)
+    }
+
+    /// The next random number: SplitMix64 (Steele, Lea, Flood 2014), state seeded at construction.
+    fn roll(&mut self) -> u64 {
+        self.dice = self.dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.dice;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn record(&mut self, kind: &'static str, message: impl Into<String>) {
+        self.actions.push(Action::Record(Record { kind, message: message.into() }));
+    }
+
+    fn persist(&mut self) {
+        self.actions.push(Action::Persist(Persistent { generation: self.generation, standing: self.standing }));
+    }
+
+    fn reply(&mut self, operation: OperationId, outcome: verbs::Outcome) {
+        self.actions.push(Action::Reply { operation, outcome });
+    }
+
+    fn reply_all(&mut self, operations: Vec<OperationId>, outcome: &verbs::Outcome) {
+        for operation in operations {
+            self.reply(operation, outcome.clone());
+        }
+    }
+}
+
+/// `3 s`, `14 min`, `2 h`: how long, for people.
+fn spoken(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..120 => format!("{:.1} s", duration.as_secs_f64()),
+        120..7200 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3600),
+    }
+}

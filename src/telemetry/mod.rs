@@ -1,1 +1,15 @@
 //! Logs: levels, rotation, and the one-line-per-request log.
+//!
+//! Owns the three files under `logs/` and how their lines look. What is worth a line is decided where it happens. Prompts
+//! and answers never get here: [`RequestLine`] has no room for them.
+
+mod line;
+pub mod logging;
+pub mod requests_log;
+pub mod rotating_file;
+pub mod worker_log;
+
+pub use logging::{Logging, LoggingError, StderrLog};
+pub use requests_log::{RequestLine, RequestsLog};
+pub use rotating_file::RotatingFile;
+pub use worker_log::{copy_and_truncate_if_larger, rotate_if_larger};

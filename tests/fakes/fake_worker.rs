@@ -1,3 +1,196 @@
 //! A worker that speaks the link and misbehaves on demand; for fault injection only.
+//!
+//! Owns the link's server side in the plainest way, blocking threads and hand-written HTTP, so that it can stop, lie or
+//! die between any two bytes. What it generates follows from the request alone: token `p` of choice `c` has the id
+//! `1000 * (c + 1) + p` and the word `w<p> `, so a test can tell whether an answer went on without a seam.
+//! Faults come as JSON in `MLXSUP_FAKE`.
 
-fn main() {}
+use std::io::{self, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mlxsup_worker_api::{Phase, path, settings};
+
+#[path = "fake_worker/faults.rs"]
+mod faults;
+#[path = "fake_worker/generation.rs"]
+mod generation;
+#[path = "fake_worker/report.rs"]
+mod report;
+
+use faults::Faults;
+use report::Board;
+
+/// Everything the threads share.
+struct Fake {
+    faults: Faults,
+    board: Board,
+    socket: PathBuf,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(never) => match never {},
+        Err(why) => {
+            let _ = writeln!(io::stderr(), "fake worker: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<std::convert::Infallible, String> {
+    let faults = Faults::from_env()?;
+    if faults.crash_at_start {
+        let _ = writeln!(io::stderr(), "fake worker: crashing at start, as told");
+        die(faults.exit_code);
+    }
+    let socket = PathBuf::from(variable(settings::env::SOCKET)?);
+    let board = Board::from_env()?;
+    let fake = Arc::new(Fake { faults, board, socket });
+    obey_terminate(&fake)?;
+
+    // Like the real worker, it answers /status while it loads.
+    let _ = std::fs::remove_file(&fake.socket);
+    let listener = UnixListener::bind(&fake.socket).map_err(|why| format!("bind {}: {why}", fake.socket.display()))?;
+    let loading = fake.clone();
+    std::thread::spawn(move || load(&loading));
+    loop {
+        let (stream, _) = listener.accept().map_err(|why| format!("accept: {why}"))?;
+        let fake = fake.clone();
+        // A connection that breaks is a daemon that lost interest.
+        std::thread::spawn(move || drop(converse(&fake, stream)));
+    }
+}
+
+fn load(fake: &Fake) {
+    let steps = 10;
+    for step in 1..=steps {
+        std::thread::sleep(Duration::from_millis(fake.faults.load_ms) / steps);
+        fake.board.loaded(step, steps);
+    }
+    if let Some(message) = &fake.faults.fail_load {
+        fake.board.fail(message);
+        let _ = writeln!(io::stderr(), "fake worker: {message}");
+        // Long enough for a prober to read the reason, which is what a real worker allows as well.
+        std::thread::sleep(Duration::from_millis(200));
+        die(fake.faults.exit_code);
+    }
+    fake.board.set_phase(Phase::Ready);
+    // A daemon that adopts this worker has no pipe, and a pipe that is gone is no failure.
+    let _ = announce();
+}
+
+/// One newline on the inherited descriptor.
+fn announce() -> io::Result<()> {
+    let Ok(number) = std::env::var(settings::env::READY_FD) else { return Ok(()) };
+    std::fs::OpenOptions::new().write(true).open(format!("/dev/fd/{number}"))?.write_all(b"\n")
+}
+
+fn obey_terminate(fake: &Arc<Fake>) -> Result<(), String> {
+    let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM])
+        .map_err(|why| format!("watch signals: {why}"))?;
+    let fake = fake.clone();
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            if !fake.faults.ignore_term {
+                let _ = std::fs::remove_file(&fake.socket);
+                leave(0);
+            }
+        }
+    });
+    Ok(())
+}
+
+/// One request, one answer, close.
+fn converse(fake: &Fake, mut stream: UnixStream) -> io::Result<()> {
+    let (line, body) = read_request(&mut stream)?;
+    if fake.board.is_wedged() {
+        wedge();
+    }
+    let path = line.split(' ').nth(1).unwrap_or_default();
+    match path {
+        path::STATUS => answer(&mut stream, 200, &fake.board.status(&fake.faults)),
+        path::CLEAR_CACHE => {
+            fake.board.clear_cache();
+            answer(&mut stream, 200, &fake.board.memory())
+        }
+        path::LIMITS => answer(&mut stream, 200, &fake.board.memory()),
+        path::LINK_CHAT | path::LINK_COMPLETIONS => generation::generate(fake, &mut stream, path, &body),
+        _ => answer(&mut stream, 404, &error("not_found", "no such path on the link")),
+    }
+}
+
+fn read_request(stream: &mut UnixStream) -> io::Result<(String, Vec<u8>)> {
+    let mut bytes = Vec::new();
+    let mut part = [0; 16 << 10];
+    let head = loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end + 4;
+        }
+        let count = stream.read(&mut part)?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        bytes.extend_from_slice(&part[..count]);
+    };
+    let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
+    let length = text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok()).unwrap_or(0);
+    let mut body = bytes.split_off(head);
+    while body.len() < length {
+        let count = stream.read(&mut part)?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        body.extend_from_slice(&part[..count]);
+    }
+    let line = text.lines().next().unwrap_or_default().to_owned();
+    Ok((line, body))
+}
+
+fn answer(stream: &mut UnixStream, status: u16, document: &impl serde::Serialize) -> io::Result<()> {
+    let body = serde_json::to_vec(document)?;
+    let head = format!(
+        "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(&body)
+}
+
+fn error(code: &str, message: &str) -> mlxsup_worker_api::ErrorObject {
+    mlxsup_worker_api::ErrorObject {
+        error: mlxsup_worker_api::ErrorBody {
+            message: message.to_owned(),
+            kind: "invalid_request_error".to_owned(),
+            param: None,
+            code: Some(code.to_owned()),
+        },
+    }
+}
+
+/// Alive and of no use: what a hung GPU looks like from outside.
+fn wedge() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Dies as told: with an exit code, or by a signal nobody sent.
+fn die(exit_code: Option<u8>) -> ! {
+    match exit_code {
+        Some(code) => leave(code),
+        None => std::process::abort(),
+    }
+}
+
+#[allow(clippy::exit, reason = "leaving in the middle of things is this program's purpose")]
+fn leave(code: u8) -> ! {
+    std::process::exit(i32::from(code))
+}
+
+fn variable(name: &str) -> Result<String, String> {
+    std::env::var(name).map_err(|why| format!("{name}: {why}"))
+}

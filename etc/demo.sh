@@ -1,0 +1,79 @@
+#!/bin/sh
+# The whole promise in a minute: load a real model, stream an answer through the stable socket, replace the worker while a
+# request waits, and show what the daemon says about it. `make demo` builds everything first; `--stay` leaves it running.
+set -eu
+
+cd "$(dirname "$0")/.."
+root=$PWD
+model=$root/target/models/SmolLM2-135M-Instruct.Q4_1.gguf
+bin=$root/target/release
+home=$root/target/demo
+# Unix socket paths are limited (104 bytes on macOS); a deep checkout gets a home elsewhere.
+if [ "${#home}" -gt 70 ]; then
+    home=/tmp/mlxsup-demo-$(id -u)
+fi
+export MLXSUP_HOME="$home"
+
+say() { printf '\n== %s\n' "$*"; }
+fail() {
+    printf '\ndemo failed: %s\nlogs: %s\n' "$*" "$home/logs" >&2
+    tail -n 15 "$home/logs/mlxsupd.log" "$home/logs/worker.log" 2>/dev/null >&2 || true
+    exit 1
+}
+state() { "$bin/mlxsupctl" status --json 2>/dev/null | sed -n 's/^ *"state": *"\([a-z]*\)".*/\1/p' | head -n 1; }
+
+[ -f "$model" ] || fail "the model is missing; run: make model"
+mkdir -p "$home"
+cat >"$home/mlxsup.toml" <<CONFIG
+[worker]
+model = "$model"
+CONFIG
+
+say "start the daemon, watch the worker load (home: $home)"
+"$bin/mlxsupd" --home "$home" 2>"$home/mlxsupd.stderr" &
+daemon=$!
+stop() {
+    kill "$daemon" 2>/dev/null || true
+    wait "$daemon" 2>/dev/null || true
+}
+trap stop EXIT
+trap 'exit 130' INT TERM
+
+last=
+waited=0
+while :; do
+    kill -0 "$daemon" 2>/dev/null || { cat "$home/mlxsupd.stderr" >&2; fail "the daemon ended"; }
+    line=$("$bin/mlxsupctl" status 2>/dev/null | sed -n '1,2p' || true)
+    if [ "$line" != "$last" ]; then
+        printf '%s\n' "$line"
+        last=$line
+    fi
+    [ "$(state)" = serving ] && break
+    waited=$((waited + 1))
+    [ "$waited" -lt 1200 ] || fail "the worker is not ready after two minutes"
+    sleep 0.1
+done
+
+say "a streamed answer through $home/mlxsup.sock"
+answer=$("$bin/mlxsupctl" chat --temperature 0 "What is the capital of France?" | tee /dev/stderr) || fail "no answer"
+case $answer in *Paris*) ;; *) fail "that is not Paris" ;; esac
+
+say "replace the worker; a request that arrives meanwhile waits and is answered by the next one"
+"$bin/mlxsupctl" restart --no-wait
+answer=$("$bin/mlxsupctl" chat --temperature 0 "What is the capital of France?" | tee /dev/stderr) || fail "no answer"
+case $answer in *Paris*) ;; *) fail "that is not Paris" ;; esac
+
+say "what the daemon says"
+"$bin/mlxsupctl" status || fail "the service does not serve"
+
+if [ "${1:-}" = --stay ]; then
+    say "serving until Ctrl-C; in another terminal:"
+    printf '  export MLXSUP_HOME=%s\n  %s chat "Tell me a story"\n' "$home" "$bin/mlxsupctl"
+    printf '  curl --unix-socket %s/mlxsup.sock http://x/v1/models\n' "$home"
+    wait "$daemon"
+else
+    say "stop"
+    stop
+    trap - EXIT
+    echo "done"
+fi

@@ -1,0 +1,292 @@
+//! What may be typed after `mlxsupctl`: verbs, options, help texts.
+//!
+//! Owns the words and their parsing; what a verb does lives in the file of its name under [`super::verbs`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+const EXIT_CODES: &str = "\
+Exit status: 0 ok, 1 internal error, 2 usage or configuration, 3 not serving,
+4 daemon unreachable, 5 denied in this state, 6 deadline passed";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "mlxsupctl", version, about = "Steer mlxsupd, the supervisor of an MLX model worker")]
+#[command(after_help = EXIT_CODES, disable_help_subcommand = true, max_term_width = 100)]
+pub struct Args {
+    /// Talk to the daemon of this home [env: MLXSUP_HOME] [default: ~/.mlxsup, else the system service's]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
+    pub home: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs, in the order of a day's work.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Show what the service is doing and why
+    Status(Facts),
+    /// Ask the model a question, or hold a conversation
+    Chat(ChatArgs),
+    /// Let requests in flight finish and assign no more
+    Drain(DrainArgs),
+    /// Take requests again after a drain
+    Resume(Waiting),
+    /// Replace the worker; requests wait meanwhile
+    Restart(RestartArgs),
+    /// Stop the worker and give its memory back
+    Unload(UnloadArgs),
+    /// Start the worker again after an unload
+    Load(Waiting),
+    /// Drop the buffers MLX keeps for reuse
+    ClearCache(Waiting),
+    /// Show the memory rules and what they see
+    Rules(Facts),
+    /// Show when schedules fire next, or run one now
+    Schedule(ScheduleArgs),
+    /// Show what was decided and why
+    Events(EventsArgs),
+    /// Show the last lines of a log
+    Logs(LogsArgs),
+    /// Read the configuration file again
+    Reload(Waiting),
+    /// Stop the daemon and its worker
+    Stop(StopArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+}
+
+/// Options of verbs that only print facts.
+#[derive(Debug, Clone, Copy, ClapArgs)]
+pub struct Facts {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of verbs that start something.
+#[derive(Debug, Clone, Copy, ClapArgs)]
+pub struct Waiting {
+    /// Return at once instead of waiting for the outcome
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Print the outcome as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `drain`.
+#[derive(Debug, ClapArgs)]
+pub struct DrainArgs {
+    /// Force what is left after this long, such as 90s or 5m [default: drain.grace]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub deadline: Option<Duration>,
+    /// Answer new requests 503 instead of letting them wait
+    #[arg(long)]
+    pub refuse: bool,
+    /// How to wait and print.
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// `restart`.
+#[derive(Debug, ClapArgs)]
+pub struct RestartArgs {
+    /// Choose how the worker is replaced
+    #[arg(long, value_enum, default_value_t = RestartMode::Auto)]
+    pub mode: RestartMode,
+    /// Print the arithmetic and do nothing
+    #[arg(long)]
+    pub plan: bool,
+    /// How to wait and print.
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// `restart --mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RestartMode {
+    /// Let the planner decide
+    Auto,
+    /// Load the next worker beside this one
+    Overlap,
+    /// Retire this worker first, requests wait
+    Sequential,
+    /// Do not wait for streams
+    Now,
+}
+
+impl RestartMode {
+    /// The word the control socket knows.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Overlap => "overlap",
+            Self::Sequential => "sequential",
+            Self::Now => "now",
+        }
+    }
+}
+
+/// `unload`.
+#[derive(Debug, ClapArgs)]
+pub struct UnloadArgs {
+    /// End streams instead of waiting for them
+    #[arg(long)]
+    pub now: bool,
+    /// How to wait and print.
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// `stop`.
+#[derive(Debug, ClapArgs)]
+pub struct StopArgs {
+    /// Leave the worker running for the next daemon
+    #[arg(long)]
+    pub keep_worker: bool,
+    /// How to wait and print.
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// `schedule`.
+#[derive(Debug, ClapArgs)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct ScheduleArgs {
+    /// Show this many firings of each schedule
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub next: u32,
+    /// How to print.
+    #[command(flatten)]
+    pub facts: Facts,
+    /// `run`.
+    #[command(subcommand)]
+    pub action: Option<ScheduleAction>,
+}
+
+/// What `schedule` can do besides showing.
+#[derive(Debug, Subcommand)]
+pub enum ScheduleAction {
+    /// Run a schedule's action now, as if its hour had come
+    Run {
+        /// Name of the schedule
+        name: String,
+        /// How to wait and print.
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+}
+
+/// `events`.
+#[derive(Debug, ClapArgs)]
+pub struct EventsArgs {
+    /// Keep printing events as they happen
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Begin with this many past events
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
+    pub lines: u32,
+    /// Print one JSON object per line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `logs`.
+#[derive(Debug, ClapArgs)]
+pub struct LogsArgs {
+    /// Choose the log
+    #[arg(value_enum, default_value_t = Log::Daemon)]
+    pub log: Log,
+    /// Keep printing lines as they are written
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Begin with this many past lines
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
+    pub lines: u32,
+}
+
+/// The logs of a home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Log {
+    /// Decisions of the daemon
+    Daemon,
+    /// What the worker wrote
+    Worker,
+    /// One line per request
+    Requests,
+}
+
+/// `chat`.
+#[derive(Debug, ClapArgs)]
+pub struct ChatArgs {
+    /// The question; without it, standard input is read: a conversation in a terminal, one question from a pipe
+    #[arg(value_name = "PROMPT")]
+    pub prompt: Vec<String>,
+    /// Set the instructions the model answers under
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// Answer with at most this many tokens
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_tokens: Option<u32>,
+    /// Set the sampling temperature, 0 for the likeliest answer
+    #[arg(long, value_name = "NUMBER")]
+    pub temperature: Option<f64>,
+    /// Ask for a model by name
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// Use this client socket [default: listen.socket of the home]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+/// `completions`.
+#[derive(Debug, ClapArgs)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// `30s`, `5m`, `6h`, `500ms`: like the configuration's durations, a number always with its unit.
+fn duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let seconds = match unit {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        "d" => 86400.0,
+        "" => return Err(format!("a duration needs a unit: write `{text}s` or `{text}m`")),
+        _ => return Err(format!("`{unit}` is no unit of time: write ms, s, m, h or d")),
+    };
+    let number: f64 = number.trim().parse().map_err(|_| format!("`{number}` is no number"))?;
+    Duration::try_from_secs_f64(number * seconds).map_err(|_| "a duration is neither negative nor endless".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_need_a_unit_and_say_so() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        assert!(duration("5").unwrap_err().contains("`5s` or `5m`"));
+        assert!(duration("5y").unwrap_err().contains("`y` is no unit"));
+        assert!(duration("-5s").is_err());
+        assert!(duration("s").is_err());
+        assert!(duration("1e300h").is_err());
+    }
+}

@@ -1,0 +1,12 @@
+//! `mlxsupctl clear-cache`: MLX drops the buffers it keeps for reuse.
+
+use crate::ctl::args::Waiting;
+use crate::ctl::control::Control;
+use crate::ctl::failure::{ExitStatus, Failure};
+use crate::ctl::steer::{Order, steer};
+use crate::ctl::terminal::Terminal;
+
+/// Orders it and prints the outcome.
+pub async fn run(waiting: Waiting, control: &Control, terminal: &mut Terminal) -> Result<ExitStatus, Failure> {
+    steer(Order::plain("clear-cache", waiting), control, terminal).await
+}

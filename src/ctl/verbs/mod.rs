@@ -1,0 +1,51 @@
+//! One file per verb, of the verb's name.
+
+mod chat;
+mod clear_cache;
+mod completions;
+mod drain;
+mod events;
+mod load;
+mod logs;
+mod reload;
+mod restart;
+mod resume;
+mod rules;
+mod schedule;
+mod status;
+mod stop;
+mod unload;
+
+use crate::ctl::args::{Args, Verb};
+use crate::ctl::control::Control;
+use crate::ctl::failure::{ExitStatus, Failure};
+use crate::ctl::home::{Home, Surroundings};
+use crate::ctl::terminal::Terminal;
+
+/// Carries out the verb.
+///
+/// # Errors
+/// Whatever kept the verb from being done, ready to be told.
+pub async fn dispatch(args: Args, terminal: &mut Terminal) -> Result<ExitStatus, Failure> {
+    let surroundings = Surroundings::of_process();
+    let home = Home::of_daemon(args.home.as_deref(), &surroundings);
+    let home_holding = |file: &str| Home::holding(args.home.as_deref(), &surroundings, file);
+    let control = Control::new(home.clone());
+    match args.verb {
+        Verb::Status(facts) => status::run(facts, &home, &control, terminal).await,
+        Verb::Chat(chat) => chat::run(chat, &home, terminal).await,
+        Verb::Drain(drain) => drain::run(&drain, &control, terminal).await,
+        Verb::Resume(waiting) => resume::run(waiting, &control, terminal).await,
+        Verb::Restart(restart) => restart::run(&restart, &control, terminal).await,
+        Verb::Unload(unload) => unload::run(&unload, &control, terminal).await,
+        Verb::Load(waiting) => load::run(waiting, &control, terminal).await,
+        Verb::ClearCache(waiting) => clear_cache::run(waiting, &control, terminal).await,
+        Verb::Rules(facts) => rules::run(facts, &control, terminal).await,
+        Verb::Schedule(schedule) => schedule::run(schedule, &control, terminal).await,
+        Verb::Events(events) => events::run(&events, &control, terminal).await,
+        Verb::Logs(logs) => logs::run(&logs, &home_holding("logs"), terminal).await,
+        Verb::Reload(waiting) => reload::run(waiting, &control, terminal).await,
+        Verb::Stop(stop) => stop::run(&stop, &control, terminal).await,
+        Verb::Completions(completions) => completions::run(&completions, terminal),
+    }
+}

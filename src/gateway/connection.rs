@@ -1,0 +1,385 @@
+//! One client connection as hyper sees it: whose turn it is, how long things may take, what lies beyond the request.
+//!
+//! Owns what HTTP libraries leave open: bytes sent ahead of the answer never hide a hang-up (they are dropped, and the
+//! connection closes after the answer), slow heads get 408, idle and stalled connections end, and the library's own
+//! bare refusals gain an error object. Does not parse HTTP beyond finding the end of a head.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::answer;
+use crate::supervisor::{Code, Refusal};
+
+/// How long a connection may take for what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// From the first byte of a request's head to its last.
+    pub head: Duration,
+    /// Between two requests.
+    pub idle: Duration,
+    /// Without taking a single byte of an answer: the client is gone in all but name and holds a slot.
+    pub stall: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { head: Duration::from_secs(30), idle: Duration::from_secs(300), stall: Duration::from_secs(300) }
+    }
+}
+
+/// Where the conversation stands, as far as reading is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Reading a head.
+    Head,
+    /// Reading a body of which so many bytes are missing.
+    Body(u64),
+    /// Reading a chunked body, whose end only hyper sees.
+    OpenBody,
+    /// The request is complete: nothing but a hang-up is expected.
+    Busy,
+}
+
+#[derive(Debug)]
+struct Shared {
+    phase: Phase,
+    /// Read from the socket, not yet given to hyper.
+    held: BytesMut,
+    /// The client sent more than its request, so the connection must not be used again.
+    surplus: bool,
+    /// Counts the moments at which everything hyper had buffered was with the kernel.
+    flushes: u64,
+    flushed: Option<Waker>,
+}
+
+/// The side of a connection that the service sees. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Turns(Arc<Mutex<Shared>>);
+
+/// One request's turn: begins with its head, ends when its answer (or the whole connection) is dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    turns: Turns,
+    chunked: bool,
+}
+
+impl Turns {
+    fn new() -> Self {
+        let shared = Shared { phase: Phase::Head, held: BytesMut::new(), surplus: false, flushes: 0, flushed: None };
+        Self(Arc::new(Mutex::new(shared)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a turn. `body` is the announced length, `None` for a chunked body.
+    pub fn begin(&self, body: Option<u64>) -> Turn {
+        let mut shared = self.lock();
+        shared.phase = match body {
+            Some(0) => Phase::Busy,
+            Some(length) => Phase::Body(length),
+            None => Phase::OpenBody,
+        };
+        let held = shared.held.len() as u64;
+        shared.surplus |= body.is_some_and(|length| held > length);
+        drop(shared);
+        Turn { turns: self.clone(), chunked: body.is_none() }
+    }
+}
+
+impl Turn {
+    /// The whole body has been read.
+    pub fn body_read(&self) {
+        self.turns.lock().phase = Phase::Busy;
+    }
+
+    /// True when the connection must close after this answer. A chunked body's end may have come together with
+    /// surplus bytes that nobody can see any more, so it closes as well.
+    pub fn must_close(&self) -> bool {
+        self.chunked || self.turns.lock().surplus
+    }
+
+    /// Number of flushes so far, for [`Self::poll_flushed`].
+    pub fn flushes(&self) -> u64 {
+        self.turns.lock().flushes
+    }
+
+    /// Ready once everything handed to hyper has reached the kernel after `since`.
+    pub fn poll_flushed(&self, since: u64, cx: &mut Context<'_>) -> Poll<()> {
+        let mut shared = self.turns.lock();
+        if shared.flushes > since {
+            return Poll::Ready(());
+        }
+        shared.flushed = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.turns.lock().phase = Phase::Head;
+    }
+}
+
+/// The stream under hyper.
+#[derive(Debug)]
+pub(super) struct Connection<S> {
+    stream: S,
+    turns: Turns,
+    patience: Patience,
+    /// True after a line end: the next one ends the head.
+    line_ended: bool,
+    /// True once a byte of the current head has come.
+    head_begun: bool,
+    reading: Option<Timer>,
+    writing: Option<Timer>,
+    /// Written instead of a bare refusal, and how much of hyper's own bytes it stands for.
+    substitute: Option<(Bytes, usize)>,
+}
+
+#[derive(Debug)]
+struct Timer(Pin<Box<Sleep>>);
+
+impl Timer {
+    fn arm(slot: &mut Option<Self>, after: Duration, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = slot.get_or_insert_with(|| Self(Box::pin(tokio::time::sleep(after))));
+        timer.0.as_mut().poll(cx)
+    }
+
+    fn rearm(slot: &mut Option<Self>, after: Duration) {
+        if let Some(timer) = slot {
+            timer.0.as_mut().reset(Instant::now() + after);
+        }
+    }
+}
+
+impl<S> Connection<S> {
+    /// Wraps a stream; the second value goes to the service.
+    pub fn new(stream: S, patience: Patience) -> (Self, Turns) {
+        let turns = Turns::new();
+        let connection = Self {
+            stream,
+            turns: turns.clone(),
+            patience,
+            line_ended: false,
+            head_begun: false,
+            reading: None,
+            writing: None,
+            substitute: None,
+        };
+        (connection, turns)
+    }
+
+    /// Number of bytes of `bytes` that belong to the head, up to and including its blank line.
+    fn head_end(&mut self, bytes: &[u8]) -> Option<usize> {
+        for (index, byte) in bytes.iter().enumerate() {
+            match byte {
+                b'\n' if self.line_ended => {
+                    self.line_ended = false;
+                    self.head_begun = false;
+                    return Some(index + 1);
+                }
+                b'\n' => self.line_ended = true,
+                b'\r' => {}
+                _ => self.line_ended = false,
+            }
+        }
+        None
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    fn poll_read_head(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let turns = self.turns.clone();
+        let mut shared = turns.lock();
+        if shared.surplus {
+            return Poll::Ready(Ok(()));
+        }
+        if shared.held.is_empty() {
+            drop(shared);
+            match Pin::new(&mut self.stream).poll_read(cx, buf) {
+                Poll::Ready(result) => result?,
+                Poll::Pending => return self.poll_head_deadline(cx),
+            }
+            shared = turns.lock();
+        } else {
+            take(&mut shared.held, buf, u64::MAX);
+        }
+        let fresh = &buf.filled()[before..];
+        if !fresh.is_empty() && !self.head_begun {
+            self.head_begun = true;
+            Timer::rearm(&mut self.reading, self.patience.head);
+        }
+        if let Some(end) = self.head_end(fresh) {
+            let mut rest = BytesMut::from(&fresh[end..]);
+            rest.unsplit(std::mem::take(&mut shared.held));
+            shared.held = rest;
+            buf.set_filled(before + end);
+            self.reading = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_head_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let after = if self.head_begun { self.patience.head } else { self.patience.idle };
+        ready!(Timer::arm(&mut self.reading, after, cx));
+        if !self.head_begun {
+            return Poll::Ready(Ok(()));
+        }
+        let message = format!("the request's headers did not arrive within {after:?}; send them at once");
+        let answer = answer::bare(&Refusal::new(Code::RequestTimeout, message));
+        // Nothing else is under way on this connection, so a socket that cannot take this at once is as good as gone.
+        let _ = Pin::new(&mut self.stream).poll_write(cx, &answer);
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn poll_read_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, limit: u64) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let mut shared = self.turns.lock();
+        if shared.held.is_empty() {
+            drop(shared);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+            shared = self.turns.lock();
+        } else {
+            take(&mut shared.held, buf, limit);
+        }
+        let read = buf.filled().len() - before;
+        let wanted = read.min(usize::try_from(limit).unwrap_or(usize::MAX));
+        if wanted < read {
+            shared.surplus = true;
+            buf.set_filled(before + wanted);
+        }
+        if let Phase::Body(left) = shared.phase {
+            let left = left.saturating_sub(wanted as u64);
+            shared.phase = if left == 0 { Phase::Busy } else { Phase::Body(left) };
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits for the hang-up; anything else that comes is dropped and costs the client the connection.
+    fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        {
+            let mut shared = self.turns.lock();
+            if !shared.held.is_empty() {
+                shared.surplus = true;
+                shared.held = BytesMut::new();
+            }
+        }
+        let mut scratch = [0; 512];
+        loop {
+            let mut dropped = ReadBuf::new(&mut scratch);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut dropped))?;
+            if dropped.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.turns.lock().surplus = true;
+        }
+    }
+
+    fn poll_substitute(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        while let Some((bytes, stands_for)) = &mut self.substitute {
+            if bytes.is_empty() {
+                let stands_for = *stands_for;
+                self.substitute = None;
+                return Poll::Ready(Ok(stands_for));
+            }
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            bytes.advance(written);
+        }
+        Poll::Ready(Ok(0))
+    }
+}
+
+/// Moves at most `limit` bytes from `held` to `buf`.
+fn take(held: &mut BytesMut, buf: &mut ReadBuf<'_>, limit: u64) {
+    let count = held.len().min(buf.remaining()).min(usize::try_from(limit).unwrap_or(usize::MAX));
+    buf.put_slice(&held[..count]);
+    held.advance(count);
+}
+
+/// The error object for a refusal that hyper wrote by itself: only its own answers have a failure and no content.
+fn bare_refusal(bytes: &[u8]) -> Option<Bytes> {
+    let status = bytes.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
+    let empty = b"\r\ncontent-length: 0\r\n";
+    if !bytes.windows(empty.len()).any(|window| window == empty) {
+        return None;
+    }
+    let refusal = match status {
+        b"400" => Refusal::new(Code::InvalidValue, "this is not an HTTP/1.1 request; check the request line"),
+        b"414" | b"431" => {
+            Refusal::new(Code::HeadersTooLarge, "request line and headers exceed 64 KiB or 100 fields; send fewer")
+        }
+        _ => return None,
+    };
+    Some(answer::bare(&refusal))
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let phase = this.turns.lock().phase;
+        match phase {
+            Phase::Head => this.poll_read_head(cx, buf),
+            Phase::Body(left) => this.poll_read_body(cx, buf, left),
+            Phase::OpenBody => this.poll_read_body(cx, buf, u64::MAX),
+            Phase::Busy => this.poll_hang_up(cx),
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.substitute.is_none()
+            && let Some(better) = bare_refusal(bytes)
+        {
+            this.substitute = Some((better, bytes.len()));
+        }
+        let written = if this.substitute.is_some() {
+            this.poll_substitute(cx)
+        } else {
+            Pin::new(&mut this.stream).poll_write(cx, bytes)
+        };
+        match written {
+            Poll::Ready(written) => {
+                this.writing = None;
+                Poll::Ready(written)
+            }
+            Poll::Pending => {
+                ready!(Timer::arm(&mut this.writing, this.patience.stall, cx));
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(Pin::new(&mut this.stream).poll_flush(cx))?;
+        let mut shared = this.turns.lock();
+        shared.flushes += 1;
+        if let Some(waker) = shared.flushed.take() {
+            waker.wake();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+//! The accept loop over a bound socket, one task per connection.
+//!
+//! Owns the connection cap and what happens when accepting fails; binds and unlinks nothing.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::GatewayContext;
+use super::connection::{Connection, Patience};
+use super::routes::{self, Peer};
+
+/// Request line and headers together, and what is buffered of an answer.
+const BUFFER: usize = 64 << 10;
+/// Pause after a failed accept: descriptors come back when connections end, not when one asks again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Serves clients until `stop` holds true (or its sender is gone), then until every connection has ended: idle ones at
+/// once, others with their answer. Dropping the future breaks all connections off. The listener is closed when
+/// accepting ends; keep a clone of its descriptor if the socket must stay bound.
+pub async fn serve(listener: UnixListener, context: Arc<GatewayContext>, mut stop: watch::Receiver<bool>) {
+    let room = Arc::new(Semaphore::new(context.max_connections.clamp(1, Semaphore::MAX_PERMITS)));
+    let mut connections = JoinSet::new();
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => break,
+            Some(ended) = connections.join_next(), if !connections.is_empty() => log_panic(ended),
+            accepted = accept(&listener, &room) => match accepted {
+                Ok((stream, permit)) => {
+                    failing = false;
+                    let peer = Peer { uid: stream.peer_cred().ok().map(|credentials| credentials.uid()) };
+                    let conversation = converse(stream, peer, context.clone(), stop.clone());
+                    connections.spawn(async move {
+                        conversation.await;
+                        drop(permit);
+                    });
+                }
+                Err(error) if is_passing(&error) => {}
+                Err(error) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(%error, "cannot accept clients; trying again until it works");
+                    }
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    while let Some(ended) = connections.join_next().await {
+        log_panic(ended);
+    }
+}
+
+/// One client, once there is room. Cancel-safe.
+async fn accept(listener: &UnixListener, room: &Arc<Semaphore>) -> io::Result<(UnixStream, OwnedSemaphorePermit)> {
+    let permit = room.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, permit))
+}
+
+/// Concerns the one client that is already gone again.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted)
+}
+
+fn log_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection task panicked; its client was disconnected");
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A dropped sender means that nobody is left who could want clients served.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Serves one connection to its end.
+async fn converse<S>(stream: S, peer: Peer, context: Arc<GatewayContext>, mut stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (connection, turns) = Connection::new(stream, Patience::default());
+    let service = service_fn(move |request| routes::handle(context.clone(), peer, turns.clone(), request));
+    let mut http = std::pin::pin!(
+        http1::Builder::new()
+            .half_close(false)
+            .max_buf_size(BUFFER)
+            .header_read_timeout(None)
+            .serve_connection(TokioIo::new(connection), service)
+    );
+    let ended = tokio::select! {
+        ended = http.as_mut() => ended,
+        () = stopped(&mut stop) => {
+            http.as_mut().graceful_shutdown();
+            http.await
+        }
+    };
+    if let Err(error) = ended {
+        // Hang-ups, timeouts and our own broken-off answers all end here; none is news.
+        tracing::debug!(%error, "connection ended");
+    }
+}

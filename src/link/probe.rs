@@ -1,0 +1,144 @@
+//! Watching one worker from spawn to exit: the ready newline, then one probe per interval.
+//!
+//! While it loads, probes come every half second, because people watch the progress; health counts only from ready on.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use mlxsup_worker_api::{Phase, WorkerStatus};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+
+use super::client::{self, Address};
+use crate::memory::{footprint, process_is_stopped, process_usage};
+use crate::supervisor::event::{Answer, Vitals, WorkerFacts};
+use crate::supervisor::{Event, Generation};
+
+/// Between probes of a worker that is not ready.
+const LOADING_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Between two tries to read the first status after the newline.
+const FIRST_STATUS_RETRY: Duration = Duration::from_millis(50);
+
+/// How a worker is watched.
+#[derive(Debug)]
+pub struct Watch {
+    /// Which worker.
+    pub generation: Generation,
+    /// Its process.
+    pub pid: u32,
+    /// Where it answers.
+    pub address: Address,
+    /// Between probes once ready.
+    pub interval: Duration,
+    /// For one probe.
+    pub timeout: Duration,
+    /// Where news goes.
+    pub events: mpsc::UnboundedSender<Event>,
+    /// The last report, for samples and `status`.
+    pub report: watch::Sender<Option<WorkerStatus>>,
+}
+
+/// Runs until the task is aborted (when the worker has exited).
+pub async fn watch(watch: Watch, ready: OwnedFd) {
+    if !wait_ready(&watch, ready).await {
+        // End-of-file without a newline: the exit watch tells the rest. Probing goes on, in case it only closed the pipe.
+        probe_forever(&watch, LOADING_INTERVAL).await;
+        return;
+    }
+    let status = loop {
+        match client::status(&watch.address, watch.timeout).await {
+            Ok(status) => break status,
+            Err(error) => {
+                tracing::debug!(generation = %watch.generation, %error, "first status after ready");
+                tokio::time::sleep(FIRST_STATUS_RETRY).await;
+            }
+        }
+    };
+    let facts = facts(&status);
+    watch.report.send_replace(Some(status));
+    let _ = watch.events.send(Event::WorkerReady { generation: watch.generation, facts });
+    probe_forever(&watch, watch.interval).await;
+}
+
+/// Probes the loading worker until its newline; false at end-of-file.
+async fn wait_ready(watch: &Watch, ready: OwnedFd) -> bool {
+    let mut pipe = match pipe::Receiver::from_owned_fd(ready) {
+        Ok(pipe) => pipe,
+        Err(error) => {
+            tracing::error!(%error, "the ready pipe cannot be read");
+            return false;
+        }
+    };
+    let mut byte = [0_u8; 1];
+    let mut ticks = tokio::time::interval(LOADING_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            read = pipe.read(&mut byte) => match read {
+                Ok(0) => return false,
+                Ok(_) if byte[0] == b'\n' => return true,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::error!(%error, "the ready pipe broke");
+                    return false;
+                }
+            },
+            _ = ticks.tick() => probe(watch).await,
+        }
+    }
+}
+
+async fn probe_forever(watch: &Watch, interval: Duration) {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        probe(watch).await;
+    }
+}
+
+async fn probe(watch: &Watch) {
+    let answered = client::status(&watch.address, watch.timeout).await;
+    let usage = process_usage(watch.pid);
+    let mut vitals = Vitals {
+        cpu_ms: usage.map(|usage| u64::try_from(usage.cpu.as_millis()).unwrap_or(u64::MAX)),
+        page_ins: usage.map(|usage| usage.page_ins),
+        stopped: process_is_stopped(watch.pid).unwrap_or(false),
+        footprint_bytes: footprint(watch.pid),
+        ..Vitals::default()
+    };
+    match answered {
+        Ok(status) => {
+            vitals.answer = Some(answer(&status));
+            watch.report.send_replace(Some(status));
+        }
+        Err(error) => {
+            vitals.missed = Some(error.to_string());
+            watch.report.send_replace(None);
+        }
+    }
+    let _ = watch.events.send(Event::Probed { generation: watch.generation, vitals });
+}
+
+fn answer(status: &WorkerStatus) -> Answer {
+    Answer {
+        phase: status.phase.as_str().to_owned(),
+        failure: (status.phase == Phase::Failed).then(|| status.failure.clone()).flatten(),
+        bytes_done: status.bytes_done,
+        bytes_total: status.bytes_total,
+        steps: status.engine.steps,
+        pending_prefill_tokens: status.engine.pending_prefill_tokens,
+    }
+}
+
+fn facts(status: &WorkerStatus) -> WorkerFacts {
+    WorkerFacts {
+        model: status.model.as_ref().map_or_else(String::new, |model| model.name.clone()),
+        context_tokens: status.model.as_ref().map(|model| model.context_tokens),
+        slots: status.engine.slots.max(1),
+        fingerprint: status.fingerprint.clone(),
+    }
+}

@@ -1,0 +1,206 @@
+//! Everything that can happen to the core. Closed: a new source of news needs a new variant here.
+
+use super::ids::OperationId;
+use super::request::{Report, Submission};
+use super::verbs::Verb;
+use super::{Generation, RequestId, Wall};
+use crate::config::Config;
+use crate::memory::Sample;
+
+/// One input of [`super::Supervisor::step`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A session wants a request served; closes with `Assign` or `Refuse`.
+    Submitted {
+        /// Never used before.
+        id: RequestId,
+        /// What the core needs to know.
+        submission: Submission,
+    },
+    /// News of a submitted request.
+    Reported {
+        /// Which request; unknown ones are ignored (it was refused meanwhile).
+        id: RequestId,
+        /// What happened.
+        report: Report,
+    },
+    /// Closes `Spawn`: the process exists.
+    Spawned {
+        /// Which worker.
+        generation: Generation,
+        /// Its process id.
+        pid: u32,
+    },
+    /// Closes `Spawn`: there is no process.
+    SpawnFailed {
+        /// Which worker.
+        generation: Generation,
+        /// The error and what mends it.
+        why: String,
+    },
+    /// The newline on the ready pipe, with the worker's first report.
+    WorkerReady {
+        /// Which worker.
+        generation: Generation,
+        /// What it serves.
+        facts: WorkerFacts,
+    },
+    /// A `/status` probe ended, one way or the other.
+    Probed {
+        /// Which worker.
+        generation: Generation,
+        /// What the probe and the kernel say.
+        vitals: Vitals,
+    },
+    /// The process is gone and reaped. Closes `SendTerminate` and `SendKill`.
+    WorkerExited {
+        /// Which worker.
+        generation: Generation,
+        /// How.
+        exit: Exit,
+    },
+    /// Closes `ClearCache`.
+    CacheCleared {
+        /// Which worker.
+        generation: Generation,
+        /// Bytes the cache held before and holds now, or why it failed.
+        result: Result<CacheCleared, String>,
+    },
+    /// One reading of machine and worker.
+    Sampled {
+        /// Absent metrics are absent.
+        sample: Box<Sample>,
+    },
+    /// A verb from the control socket; closes with `Reply`.
+    Operator {
+        /// Names the reply.
+        operation: OperationId,
+        /// What is asked.
+        verb: Verb,
+    },
+    /// A schedule's nominal time has come.
+    ScheduleDue {
+        /// Its name; unknown ones are ignored (a reload removed it).
+        name: String,
+        /// The nominal time.
+        nominal: Wall,
+    },
+    /// TERM or INT. The first drains, the second skips the drain.
+    StopAsked {
+        /// Leave the worker running for the next daemon.
+        keep_worker: bool,
+    },
+    /// A new configuration was accepted.
+    Reconfigured {
+        /// In force from now on.
+        config: Box<Config>,
+    },
+    /// The deadline asked for has passed.
+    Tick,
+}
+
+/// What a ready worker serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerFacts {
+    /// The model's name.
+    pub model: String,
+    /// Tokens (prompt + answer) one request may use; `None` when the engine does not say.
+    pub context_tokens: Option<u32>,
+    /// Sequences it takes at once, at least 1.
+    pub slots: u32,
+    /// Equal fingerprints continue each other's text.
+    pub fingerprint: String,
+}
+
+/// What one probe found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Vitals {
+    /// Whether `/status` answered in time, and if not why not.
+    pub answer: Option<Answer>,
+    /// Why it did not answer.
+    pub missed: Option<String>,
+    /// CPU time used since start, milliseconds.
+    pub cpu_ms: Option<u64>,
+    /// Pages read in since start: a thrashing worker moves this and nothing else.
+    pub page_ins: Option<u64>,
+    /// True when the process is stopped (SIGSTOP, a debugger).
+    pub stopped: bool,
+    /// Footprint in bytes.
+    pub footprint_bytes: Option<u64>,
+}
+
+/// The parts of a worker's report that decisions need.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// The worker's own word: `loading`, `warming` …
+    pub phase: String,
+    /// Why, when it failed.
+    pub failure: Option<String>,
+    /// Weights read, bytes.
+    pub bytes_done: u64,
+    /// Weights in all, bytes.
+    pub bytes_total: u64,
+    /// Engine steps since start.
+    pub steps: u64,
+    /// Prompt tokens not yet prefilled.
+    pub pending_prefill_tokens: u64,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// Code or signal.
+    pub status: ExitStatus,
+    /// The last lines of its standard error, oldest first.
+    pub stderr_tail: Vec<String>,
+}
+
+/// Code or signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// It exited.
+    Code(i32),
+    /// It was killed.
+    Signal(i32),
+    /// It is gone; nobody could tell how (not our child).
+    Unknown,
+}
+
+impl std::fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => match signal_name(*signal) {
+                Some(name) => write!(f, "signal {signal} ({name})"),
+                None => write!(f, "signal {signal}"),
+            },
+            Self::Unknown => f.write_str("an unknown exit status"),
+        }
+    }
+}
+
+/// Names of the signals that end workers; the numbers agree on Linux and macOS.
+fn signal_name(signal: i32) -> Option<&'static str> {
+    Some(match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        15 => "SIGTERM",
+        _ => return None,
+    })
+}
+
+/// What a cache clearing achieved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheCleared {
+    /// Bytes in the cache before.
+    pub before_bytes: Option<u64>,
+    /// Bytes in the cache after.
+    pub after_bytes: Option<u64>,
+}

@@ -1,0 +1,129 @@
+//! What the core knows of a request: enough to admit, order and judge it, never its text.
+
+use super::{Generation, Mono};
+
+/// What a session tells about a request at the door.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Submission {
+    /// The principal: a key's name, else peer uid or address.
+    pub principal: String,
+    /// The name inside the principal's share (`x-mlxsup-client`, else `user`), if any.
+    pub client: Option<String>,
+    /// `interactive`, `normal` or `batch`.
+    pub class: Class,
+    /// Bytes of the body, as a first guess of its cost and for the queue's byte cap.
+    pub body_bytes: u64,
+    /// Instant after which the client no longer waits for a first assignment.
+    pub deadline: Option<Mono>,
+}
+
+/// Priority class of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// Somebody looks at the screen.
+    Interactive,
+    /// The default.
+    Normal,
+    /// Whenever there is room.
+    Batch,
+}
+
+/// What a session tells about a request under way.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Report {
+    /// At least one more token arrived. Sent for the first token of an assignment, then at most every 500 ms.
+    Progressed {
+        /// Of which worker; a stale one is ignored.
+        generation: Generation,
+        /// Prompt tokens, where the link told them, else 0.
+        prompt_tokens: u64,
+        /// Tokens recorded so far, over all choices.
+        completion_tokens: u64,
+    },
+    /// The link to the worker broke before the last event; the recorded tokens are kept and the session waits for the
+    /// next assignment.
+    Interrupted {
+        /// Of which worker.
+        generation: Generation,
+        /// True when at least one token arrived during this assignment.
+        progressed: bool,
+        /// What the link said, for the log.
+        why: String,
+    },
+    /// The request is over. Sent exactly once.
+    Ended(Outcome),
+}
+
+/// How a request ended, as the ledger counts it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// A complete answer was handed to the client.
+    Answered {
+        /// From the worker's usage.
+        prompt_tokens: u64,
+        /// From the worker's usage.
+        completion_tokens: u64,
+    },
+    /// The worker refused the request for a reason of the request's own (400, 404 …), passed on to the client.
+    Rejected,
+    /// The worker ended it with an engine error, passed on to the client.
+    Failed,
+    /// The client hung up.
+    Cancelled,
+}
+
+/// One admitted request inside the core.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// Arrival order: the drain line is drawn between two of these.
+    pub seq: u64,
+    /// As told at the door.
+    pub submission: Submission,
+    /// When it was admitted.
+    pub admitted_at: Mono,
+    /// Where it stands.
+    pub place: Place,
+    /// True once it has been assigned: from then on it no longer expires.
+    pub assigned_before: bool,
+    /// Workers it has outlived.
+    pub carried: u32,
+    /// A worker died under it without a token: it runs alone until it gains one.
+    pub suspect: bool,
+}
+
+/// Where a request stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Waiting for a slot.
+    Queued,
+    /// Its link broke; whether its worker died, and why, is not known yet. Waits at the queue's head.
+    Adrift {
+        /// The worker it was lost from.
+        from: Generation,
+        /// Whether it had gained a token there.
+        progressed: bool,
+        /// Judged as a mere link failure then.
+        judge_at: Mono,
+    },
+    /// Given to a worker.
+    Running {
+        /// Which worker.
+        on: Generation,
+        /// Whether a token has arrived since.
+        progressed: bool,
+    },
+}
+
+impl Request {
+    /// True while it holds a slot of `generation`.
+    #[must_use]
+    pub fn runs_on(&self, generation: Generation) -> bool {
+        matches!(self.place, Place::Running { on, .. } if on == generation)
+    }
+
+    /// True while it waits for a slot.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.place, Place::Queued | Place::Adrift { .. })
+    }
+}

@@ -1,0 +1,224 @@
+//! Memory rules as pure functions of samples: dwell, hysteresis, cooldown, a ladder of actions, and a sentence for every
+//! evaluation.
+//!
+//! ```text
+//! Inactive ── all conditions hold ──▶ Pending ── for `for` ──▶ Firing ── acts ──▶ Cooldown
+//!    ▲  ▲ ◀── one lets go ───────────────┘                                          │ still holds: next step
+//!    │  └──────────────────── cleared past `clear_*` ───────────────────────────────┘
+//! Off: a condition can never hold, or its metric is not reported; `explain` says which.
+//! ```
+
+use std::time::Duration;
+
+use super::time::Mono;
+use crate::config::{Action, Condition, Rule, Side, Threshold};
+use crate::control::view::RuleState;
+use crate::memory::{Metric, Sample, Unit};
+
+/// Samples farther apart than this restart every dwell: nobody knows what happened in between.
+const SAMPLE_GAP: Duration = Duration::from_secs(5);
+
+/// A rule that acts now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fired {
+    /// The rule's name.
+    pub rule: String,
+    /// The ladder step.
+    pub action: Action,
+    /// The evaluation in words.
+    pub why: String,
+}
+
+/// All rules and where each stands.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RuleBook {
+    standings: Vec<Standing>,
+    last_sample: Option<Mono>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Standing {
+    rule: Rule,
+    holding_since: Option<Mono>,
+    engaged: bool,
+    last_fired: Option<Mono>,
+    step: usize,
+    state: RuleState,
+    explain: String,
+}
+
+impl RuleBook {
+    /// A book of these rules; rules unchanged since `old` keep their standing.
+    #[must_use]
+    pub fn new(rules: &[Rule], old: &Self) -> Self {
+        let standings = rules
+            .iter()
+            .map(|rule| match old.standings.iter().find(|standing| standing.rule == *rule) {
+                Some(standing) => standing.clone(),
+                None => Standing {
+                    rule: rule.clone(),
+                    holding_since: None,
+                    engaged: false,
+                    last_fired: None,
+                    step: 0,
+                    state: RuleState::Inactive,
+                    explain: "no sample yet".to_owned(),
+                },
+            })
+            .collect();
+        Self { standings, last_sample: old.last_sample }
+    }
+
+    /// Evaluates every rule against one sample and returns those that act.
+    pub fn evaluate(&mut self, sample: &Sample, now: Mono) -> Vec<Fired> {
+        let gap = self.last_sample.is_none_or(|last| now - last > SAMPLE_GAP);
+        self.last_sample = Some(now);
+        self.standings.iter_mut().filter_map(|standing| standing.evaluate(sample, gap, now)).collect()
+    }
+
+    /// Name, state and last evaluation of every rule.
+    pub fn views(&self) -> impl Iterator<Item = (&str, RuleState, &str)> {
+        self.standings.iter().map(|standing| (standing.rule.name.as_str(), standing.state, standing.explain.as_str()))
+    }
+
+    /// The rule that currently refuses new requests, if one does.
+    #[must_use]
+    pub fn refusing(&self) -> Option<&str> {
+        self.standings
+            .iter()
+            .find(|standing| {
+                standing.engaged
+                    && standing.last_fired.is_some()
+                    && standing.rule.actions[..standing.step.min(standing.rule.actions.len())].contains(&Action::Refuse)
+            })
+            .map(|standing| standing.rule.name.as_str())
+    }
+}
+
+impl Standing {
+    fn evaluate(&mut self, sample: &Sample, gap: bool, now: Mono) -> Option<Fired> {
+        let mut holds = true;
+        let mut words = Vec::with_capacity(self.rule.when.len());
+        for condition in &self.rule.when {
+            let judged = judge(condition, sample, self.engaged);
+            words.push(judged.words);
+            match judged.holds {
+                Some(held) => holds &= held,
+                None => {
+                    self.let_go(RuleState::Off, words.pop().unwrap_or_default());
+                    return None;
+                }
+            }
+        }
+        let words = words.join(" and ");
+        if !holds {
+            let dwell = self.rule.dwell.as_secs();
+            self.let_go(RuleState::Inactive, format!("{words}; would act after {dwell} s"));
+            return None;
+        }
+        if gap || self.holding_since.is_none() {
+            self.holding_since = Some(now);
+        }
+        self.engaged = true;
+        let held = self.holding_since.map_or(Duration::ZERO, |since| now - since);
+        if held < self.rule.dwell {
+            self.state = RuleState::Pending;
+            let left = (self.rule.dwell - held).as_secs();
+            self.explain = format!("{words} for {} s; acts in {left} s", held.as_secs());
+            return None;
+        }
+        if let Some(fired) = self.last_fired
+            && now - fired < self.rule.cooldown
+        {
+            self.state = RuleState::Cooldown;
+            let left = (self.rule.cooldown - (now - fired)).as_secs();
+            self.explain = format!("{words}; acted, may act again in {left} s");
+            return None;
+        }
+        let action = *self.rule.actions.get(self.step).or(self.rule.actions.last())?;
+        self.step = (self.step + 1).min(self.rule.actions.len());
+        self.last_fired = Some(now);
+        self.state = RuleState::Firing;
+        self.explain = format!("{words} for {} s", held.as_secs());
+        Some(Fired { rule: self.rule.name.clone(), action, why: self.explain.clone() })
+    }
+
+    fn let_go(&mut self, state: RuleState, explain: String) {
+        self.holding_since = None;
+        self.engaged = false;
+        self.step = 0;
+        self.state = state;
+        self.explain = explain;
+    }
+}
+
+struct Judged {
+    /// `None` when it cannot be judged.
+    holds: Option<bool>,
+    words: String,
+}
+
+fn judge(condition: &Condition, sample: &Sample, engaged: bool) -> Judged {
+    let metric = condition.metric;
+    let Some(value) = sample.get(metric) else {
+        return Judged { holds: None, words: format!("{metric} is not reported here") };
+    };
+    // Once a rule holds it lets go only at the clear threshold: that is the hysteresis.
+    let (threshold, clearing) = match (&condition.clear, engaged) {
+        (Some(clear), true) => (clear, true),
+        _ => (&condition.threshold, false),
+    };
+    let Some(limit) = resolve(threshold, metric, sample) else {
+        return Judged { holds: None, words: format!("{metric}: learning, no history yet and no at_least") };
+    };
+    let holds = match condition.side {
+        Side::Above => value > limit,
+        Side::Below => value < limit,
+    };
+    let relation = if value > limit { "over" } else { "under" };
+    let which = if clearing { "its clearing " } else { "" };
+    let words = format!("{metric} {}, {relation} {which}{}", quantity(value, metric), quantity(limit, metric));
+    Judged { holds: Some(holds), words }
+}
+
+fn resolve(threshold: &Threshold, metric: Metric, sample: &Sample) -> Option<f64> {
+    match threshold {
+        Threshold::Fixed(value) => Some(*value),
+        Threshold::OfMemory(share) if metric.unit() == Unit::Bytes => {
+            sample.get(Metric::SystemTotal).map(|total| total * share)
+        }
+        Threshold::OfMemory(_) => None,
+        // Until history exists, only the floor is known.
+        Threshold::Percentile { at_least, .. } => *at_least,
+    }
+}
+
+/// A number in a metric's unit, for people.
+#[must_use]
+pub fn quantity(value: f64, metric: Metric) -> String {
+    match metric.unit() {
+        Unit::Bytes => bytes(value),
+        Unit::BytesPerSecond => format!("{}/s", bytes(value)),
+        Unit::Percent => format!("{value:.1} %"),
+        Unit::Seconds => format!("{value:.1} s"),
+        Unit::Count => format!("{value}"),
+        Unit::PerSecond => format!("{value:.1}/s"),
+    }
+}
+
+/// Bytes in the largest binary unit that leaves at least 1.
+#[must_use]
+pub fn bytes(value: f64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = value;
+    let mut unit = 0;
+    while value.abs() >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{value:.0} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+#[cfg(test)]
+#[path = "rules_tests.rs"]
+mod tests;

@@ -1,0 +1,545 @@
+//! The worker slot: spawn, readiness, retirement, death, and what comes next.
+//!
+//! ```text
+//!            respawn due                  Spawned            WorkerReady
+//! empty ────────────────▶ Spawning ─────────────▶ Loading ─────────────▶ Ready ──▶ (health, requests)
+//!   ▲ │ parked: retry_at                                                   │ retirement: drain to the line,
+//!   │ │ asleep: next request                                               │ or its deadline
+//!   │ └ unloaded, stopping: never                                          ▼
+//!   └────────── WorkerExited: planned → next purpose · else → backoff or park ── Stopping
+//! ```
+
+use std::time::Duration;
+
+use super::backoff::Verdict as CrashVerdict;
+use super::event::{Exit, Vitals, WorkerFacts};
+use super::health::{HealthTracker, Verdict};
+use super::ids::OperationId;
+use super::snapshot::CompletedRestart;
+use super::time::{Mono, Now};
+use super::verbs::{Outcome, OutcomeKind};
+use super::worker_life::{Life, StopLadder, StopReason, Worker};
+use super::{Action, Code, DEATHS_KEPT, Death, Generation, Refusal, Standing, Supervisor, spoken};
+
+/// The present worker is on its way out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Retirement {
+    /// What comes after.
+    pub purpose: Purpose,
+    /// For people: `operator`, `schedule nightly`, `rule cold-weights`.
+    pub reason: String,
+    /// Requests that arrived before this are still served; 0: none that is not running.
+    pub line: u64,
+    /// When what is left is forced (or, for an unload, the unload is given up).
+    pub deadline: Mono,
+    /// When it was decided.
+    pub since: Mono,
+    /// Verbs that wait for the outcome.
+    pub operations: Vec<OperationId>,
+}
+
+/// What follows a retirement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The next worker.
+    Restart,
+    /// Nothing, until `load`.
+    Unload {
+        /// Streams are cut at once.
+        now: bool,
+    },
+    /// Nothing, until the next request.
+    Sleep,
+    /// The end of the daemon.
+    Stop,
+}
+
+/// A worker is to be spawned.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Respawn {
+    /// When.
+    pub at: Mono,
+    /// Why not at once; absent when it is at once.
+    pub crash: Option<String>,
+}
+
+impl Respawn {
+    /// Without a delay.
+    #[must_use]
+    pub fn at_once(now: Mono) -> Self {
+        Self { at: now, crash: None }
+    }
+}
+
+/// From the end of one worker to the next ready one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Replacement {
+    /// For people.
+    pub reason: String,
+    /// The decision, or the death.
+    pub since: Mono,
+    /// When the old worker was told to stop.
+    pub stop_at: Option<Mono>,
+    /// When the old worker was gone.
+    pub gone_at: Option<Mono>,
+    /// True for hand-overs, false for crashes.
+    pub planned: bool,
+}
+
+/// An operator's drain.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Drain {
+    /// Requests that arrived before this are still served.
+    pub line: u64,
+    /// When waiting for them ends; `None` once it has ended or is complete.
+    pub ends: Option<Mono>,
+    /// When it was asked for.
+    pub since: Mono,
+    /// Answer new requests 503.
+    pub refuse: bool,
+    /// True once nothing from before the line is left.
+    pub complete: bool,
+    /// Verbs that wait for it.
+    pub operations: Vec<OperationId>,
+}
+
+impl Drain {
+    /// A drain that survived the last daemon.
+    #[must_use]
+    pub fn completed(now: Mono) -> Self {
+        Self { line: 0, ends: None, since: now, refuse: false, complete: true, operations: Vec::new() }
+    }
+
+    /// When waiting ends.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Mono> {
+        self.ends
+    }
+}
+
+/// No worker, after too many crashes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parked {
+    /// The last failure, with its numbers.
+    pub why: String,
+    /// Since when.
+    pub since: Mono,
+    /// When one more try is made.
+    pub retry_at: Mono,
+}
+
+/// The daemon is going down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopping {
+    /// Leave the worker for the next daemon.
+    pub keep_worker: bool,
+}
+
+impl Supervisor {
+    pub(super) fn respawn_if_due(&mut self, now: Mono) {
+        if self.stopping.is_some() || self.worker.is_some() {
+            return;
+        }
+        if self.parked.as_ref().is_some_and(|parked| now >= parked.retry_at) {
+            self.record("parked_retry", "one more try after restart.retry_parked");
+            // `parked` stays until the try succeeds or fails: requests are refused meanwhile.
+            if let Some(parked) = self.parked.as_mut() {
+                parked.retry_at = now + self.config.restart.retry_parked;
+            }
+            self.respawn = Some(Respawn::at_once(now));
+        }
+        if self.respawn.as_ref().is_some_and(|respawn| now >= respawn.at) {
+            self.respawn = None;
+            self.spawn(now);
+        }
+    }
+
+    fn spawn(&mut self, now: Mono) {
+        self.generation += 1;
+        let generation = Generation(self.generation);
+        self.worker = Some(Worker::spawning(generation, self.config.worker.start_timeout, now));
+        self.persist();
+        self.actions.push(Action::Spawn { generation });
+    }
+
+    pub(super) fn spawned(&mut self, generation: Generation, pid: u32, now: Mono) {
+        let timeout = self.config.worker.start_timeout;
+        let Some(worker) = self.worker.as_mut().filter(|worker| worker.generation == generation) else { return };
+        worker.pid = Some(pid);
+        if matches!(worker.life, Life::Spawning { .. }) {
+            worker.life = Life::Loading { deadline: now + timeout };
+        }
+        self.record(
+            "worker_spawned",
+            format!("worker {generation} has pid {pid} and loads {}", self.config.worker.model),
+        );
+    }
+
+    pub(super) fn spawn_failed(&mut self, generation: Generation, why: &str, now: Now) {
+        if self.worker.as_ref().is_none_or(|worker| worker.generation != generation) {
+            return;
+        }
+        let Some(worker) = self.worker.take() else { return };
+        if let Some(retirement) = self.retirement.take() {
+            self.retired(retirement, now);
+            return;
+        }
+        self.failed(&worker, format!("could not be started: {why}"), now);
+    }
+
+    pub(super) fn worker_ready(&mut self, generation: Generation, facts: WorkerFacts, now: Now) {
+        let Some(worker) = self.worker.as_mut().filter(|worker| worker.generation == generation) else { return };
+        if !matches!(worker.life, Life::Loading { .. } | Life::Spawning { .. }) {
+            return;
+        }
+        worker.life = Life::Ready { health: HealthTracker::new(now.mono), suspect: false };
+        worker.ready_at = Some(now.mono);
+        let took = worker.load_time(now.mono);
+        let message =
+            format!("worker {generation} serves {} with {} slots after {}", facts.model, facts.slots, spoken(took));
+        worker.facts = Some(facts);
+        self.parked = None;
+        self.last_busy = now.mono;
+        self.record("worker_ready", message.clone());
+        let mut outcome = Outcome::new(OutcomeKind::Done, message).with_fact("load_s", took.as_secs_f64());
+        if let Some(replacement) = self.replacement.take() {
+            let restart = CompletedRestart::new(&replacement, took, now);
+            self.ledger.restarts += 1;
+            self.record("restart_done", restart.to_string());
+            for (name, value) in &restart.cost {
+                outcome = outcome.with_fact(name, *value);
+            }
+            outcome.message = restart.to_string();
+            self.last_restart = Some(restart);
+        }
+        let waiting = std::mem::take(&mut self.awaiting_ready);
+        self.reply_all(waiting, &outcome);
+    }
+
+    pub(super) fn probed(&mut self, generation: Generation, vitals: &Vitals, now: Mono) {
+        let pending = self.running() > 0;
+        let health_policy = self.config.health.clone();
+        let start_timeout = self.config.worker.start_timeout;
+        let Some(worker) = self.worker.as_mut().filter(|worker| worker.generation == generation) else { return };
+        if let Some(answer) = &vitals.answer {
+            worker.last_answer = Some(answer.clone());
+        }
+        worker.footprint_bytes = vitals.footprint_bytes.or(worker.footprint_bytes);
+        let mut note = None;
+        match &mut worker.life {
+            Life::Spawning { .. } => {}
+            Life::Loading { deadline } => {
+                // Downloading has its own pace; the start timeout is for reading and warming.
+                if vitals.answer.as_ref().is_some_and(|answer| answer.phase == "downloading") {
+                    *deadline = now + start_timeout;
+                }
+            }
+            Life::Stopping(ladder) => {
+                if let Some(bytes) = vitals.footprint_bytes {
+                    ladder.footprint_seen(bytes, now);
+                }
+            }
+            Life::Ready { health, suspect } => {
+                health.observe(vitals, now);
+                match health.verdict(&health_policy, pending, now) {
+                    Verdict::Well if *suspect => {
+                        *suspect = false;
+                        note = Some(("worker_recovered", format!("worker {generation} answers again")));
+                    }
+                    Verdict::Well => {}
+                    Verdict::Suspect if !*suspect => {
+                        *suspect = true;
+                        let why = vitals.missed.as_deref().unwrap_or("no answer");
+                        let message =
+                            format!("worker {generation} missed a probe ({why}); it gets no new work meanwhile");
+                        note = Some(("worker_suspect", message));
+                    }
+                    Verdict::Suspect => {}
+                    Verdict::Dead { why } => {
+                        self.record("worker_dead", format!("worker {generation} is replaced: {why}"));
+                        self.terminate(StopReason::Failed(why), now);
+                        return;
+                    }
+                }
+            }
+        }
+        if let Some((kind, message)) = note {
+            self.record(kind, message);
+        }
+    }
+
+    /// Sends TERM and starts the ladder's clock.
+    fn terminate(&mut self, why: StopReason, now: Mono) {
+        let Some(worker) = self.worker.as_mut() else { return };
+        if matches!(worker.life, Life::Stopping(_)) {
+            return;
+        }
+        worker.life = Life::Stopping(StopLadder::new(worker.footprint_bytes, why, now));
+        let generation = worker.generation;
+        self.actions.push(Action::SendTerminate { generation });
+        if let Some(replacement) = self.replacement.as_mut() {
+            replacement.stop_at.get_or_insert(now);
+        }
+    }
+
+    pub(super) fn keep_worker_deadlines(&mut self, now: Mono) {
+        let Some(worker) = self.worker.as_mut() else { return };
+        let generation = worker.generation;
+        match &mut worker.life {
+            Life::Spawning { deadline } | Life::Loading { deadline } if now >= *deadline => {
+                let why = format!("was not ready within {}", spoken(self.config.worker.start_timeout));
+                self.record(
+                    "worker_late",
+                    format!("worker {generation} {why}; raise worker.start_timeout if it only needs longer"),
+                );
+                self.terminate(StopReason::Failed(why), now);
+            }
+            Life::Stopping(ladder) if !ladder.killed && now >= ladder.kill_at => {
+                ladder.killed = true;
+                let waited = spoken(now - ladder.since);
+                self.record(
+                    "worker_killed",
+                    format!("worker {generation} ignored SIGTERM for {waited}; killing its group"),
+                );
+                self.actions.push(Action::SendKill { generation });
+            }
+            Life::Spawning { .. } | Life::Loading { .. } | Life::Ready { .. } | Life::Stopping(_) => {}
+        }
+    }
+
+    /// Begins to retire the present worker; `line` says whom it still serves.
+    pub(super) fn retire(&mut self, retirement: Retirement, now: Now) {
+        if retirement.purpose == Purpose::Restart && self.worker_is_ready() {
+            self.replacement = Some(Replacement {
+                reason: retirement.reason.clone(),
+                since: now.mono,
+                stop_at: None,
+                gone_at: None,
+                planned: true,
+            });
+        }
+        self.respawn = None;
+        match &self.worker {
+            None => self.retired(retirement, now),
+            Some(worker) => {
+                let ready = worker.is_ready();
+                self.retirement = Some(retirement);
+                if !ready {
+                    // Nothing runs in a worker that is not ready: there is nothing to wait for.
+                    self.terminate(StopReason::Planned, now.mono);
+                }
+            }
+        }
+    }
+
+    pub(super) fn advance_retirement(&mut self, now: Now) {
+        if !self.worker_is_ready() {
+            return;
+        }
+        let Some(retirement) = &self.retirement else { return };
+        if self.stopping.is_some_and(|stopping| stopping.keep_worker) {
+            return;
+        }
+        let (line, deadline, purpose) = (retirement.line, retirement.deadline, retirement.purpose);
+        let running = self.running();
+        if running + self.waiting_before(line) == 0 {
+            self.terminate(StopReason::Planned, now.mono);
+            return;
+        }
+        if now.mono < deadline {
+            return;
+        }
+        match purpose {
+            Purpose::Unload { now: false } | Purpose::Sleep => self.postpone_unload(running, now.mono),
+            Purpose::Restart | Purpose::Unload { now: true } | Purpose::Stop => {
+                if running > 0 {
+                    let message =
+                        format!("{running} requests outlasted the grace period; the next worker continues them");
+                    self.record("drain_deadline", message);
+                }
+                self.terminate(StopReason::Planned, now.mono);
+            }
+        }
+    }
+
+    /// A planned action never breaks a stream: an unload that would resumes service instead.
+    fn postpone_unload(&mut self, running: usize, now: Mono) {
+        let Some(retirement) = self.retirement.take() else { return };
+        let message = format!(
+            "postponed: {running} requests still running after {}; `mlxsupctl unload --now` ends them",
+            spoken(now - retirement.since)
+        );
+        self.record("unload_postponed", message.clone());
+        self.reply_all(retirement.operations, &Outcome::new(OutcomeKind::Deadline, message));
+    }
+
+    pub(super) fn advance_drain(&mut self, now: Mono) {
+        let Some(drain) = &self.drain else { return };
+        if drain.complete {
+            return;
+        }
+        let (line, since, ends) = (drain.line, drain.since, drain.ends);
+        let (running, waiting) = (self.running(), self.waiting_before(line));
+        if running + waiting == 0 {
+            let took = spoken(now - since);
+            self.record("drained", format!("drained after {took}"));
+            let operations = self.drain.as_mut().map_or_else(Vec::new, |drain| {
+                drain.complete = true;
+                drain.ends = None;
+                std::mem::take(&mut drain.operations)
+            });
+            self.reply_all(operations, &Outcome::new(OutcomeKind::Done, format!("drained after {took}")));
+        } else if ends.is_some_and(|ends| now >= ends) {
+            // Nothing is broken for a drain: it goes on, only the verb stops waiting and nothing more is assigned.
+            let message = format!(
+                "{running} requests still running, {waiting} still waiting after {}; the drain goes on, `mlxsupctl \
+                 resume` aborts it",
+                spoken(now - since)
+            );
+            self.record("drain_deadline", message.clone());
+            let operations = self.drain.as_mut().map_or_else(Vec::new, |drain| {
+                drain.ends = None;
+                drain.line = 0;
+                std::mem::take(&mut drain.operations)
+            });
+            self.reply_all(operations, &Outcome::new(OutcomeKind::Deadline, message));
+        }
+    }
+
+    pub(super) fn worker_exited(&mut self, generation: Generation, exit: &Exit, now: Now) {
+        if self.worker.as_ref().is_none_or(|worker| worker.generation != generation) {
+            return;
+        }
+        let Some(worker) = self.worker.take() else { return };
+        let planned = matches!(&worker.life, Life::Stopping(StopLadder { why: StopReason::Planned, .. }));
+        self.deaths.insert(generation, Death { explained: planned });
+        while self.deaths.len() > DEATHS_KEPT {
+            self.deaths.pop_first();
+        }
+        self.last_exit = Some(exit.status);
+        let clears = std::mem::take(&mut self.awaiting_clear);
+        self.reply_all(clears, &Outcome::new(OutcomeKind::Failed, "the worker is gone"));
+        if let Some(replacement) = self.replacement.as_mut() {
+            replacement.gone_at.get_or_insert(now.mono);
+        }
+        if planned {
+            self.record("worker_stopped", format!("worker {generation} stopped ({})", exit.status));
+        }
+        if let Some(retirement) = self.retirement.take() {
+            if !planned {
+                self.record("worker_crashed", format!("worker {generation} died while retiring: {}", describe(exit)));
+            }
+            self.retired(retirement, now);
+            return;
+        }
+        let why = match &worker.life {
+            Life::Stopping(StopLadder { why: StopReason::Failed(why), .. }) => why.clone(),
+            Life::Stopping(_) | Life::Ready { .. } => describe(exit),
+            Life::Spawning { .. } | Life::Loading { .. } => {
+                match worker.last_answer.as_ref().and_then(|a| a.failure.clone()) {
+                    Some(failure) => format!("could not load: {failure}"),
+                    None => format!("ended while loading: {}", describe(exit)),
+                }
+            }
+        };
+        self.failed(&worker, why, now);
+    }
+
+    /// A worker is gone that should not be.
+    fn failed(&mut self, worker: &Worker, why: String, now: Now) {
+        let generation = worker.generation;
+        self.record("worker_crashed", format!("worker {generation} {why}"));
+        let served = worker.ready_at.map(|ready| now.mono - ready);
+        self.replacement.get_or_insert_with(|| Replacement {
+            reason: format!("crash: {why}"),
+            since: now.mono,
+            stop_at: None,
+            gone_at: Some(now.mono),
+            planned: false,
+        });
+        let dice = self.roll();
+        let load = worker.load_time(now.mono);
+        let verdict = self.crashes.crashed(&self.config.restart, served, load, dice, now.mono);
+        match verdict {
+            CrashVerdict::Retry { delay, crashes } if self.parked.is_none() => {
+                let at = now.mono + delay;
+                let budget = self.config.restart.budget;
+                let message = format!(
+                    "next worker in {} (crash {crashes} of {} allowed in {})",
+                    spoken(delay),
+                    budget.crashes,
+                    spoken(budget.window)
+                );
+                self.record("crash_backoff", message);
+                self.respawn = Some(Respawn { at, crash: Some(why) });
+            }
+            CrashVerdict::Retry { crashes, .. } | CrashVerdict::Park { crashes } => self.park(crashes, &why, now.mono),
+        }
+    }
+
+    fn park(&mut self, crashes: u32, why: &str, now: Mono) {
+        let window = spoken(self.config.restart.budget.window);
+        let retry_at = now + self.config.restart.retry_parked;
+        let why = format!("{crashes} crashes in {window}, the last one: {why}");
+        self.record("parked", format!("{why}; next try in {}", spoken(self.config.restart.retry_parked)));
+        self.parked = Some(Parked { why: why.clone(), since: now, retry_at });
+        self.respawn = None;
+        // Interrupted requests whose judgement is pending are waiting too, and are answered with the rest.
+        let refusal = self.parked_refusal();
+        self.refuse_waiting(&refusal);
+        let waiting = std::mem::take(&mut self.awaiting_ready);
+        self.reply_all(waiting, &Outcome::new(OutcomeKind::Failed, format!("parked: {why}")));
+    }
+
+    /// The old worker is gone as intended; what the retirement was for happens now.
+    fn retired(&mut self, retirement: Retirement, now: Now) {
+        let took = spoken(now.mono - retirement.since);
+        match retirement.purpose {
+            Purpose::Restart => {
+                self.awaiting_ready.extend(retirement.operations);
+                self.respawn = Some(Respawn::at_once(now.mono));
+            }
+            Purpose::Unload { .. } => {
+                self.standing = Standing::Unloaded;
+                self.parked = None;
+                self.replacement = None;
+                self.persist();
+                let message = format!("unloaded after {took}");
+                self.record("unloaded", message.clone());
+                self.reply_all(retirement.operations, &Outcome::new(OutcomeKind::Done, message));
+                self.refuse_waiting(&Refusal::new(
+                    Code::Unloaded,
+                    "The model was unloaded; `mlxsupctl load` starts it again.",
+                ));
+            }
+            Purpose::Sleep => {
+                self.asleep = true;
+                self.record("asleep", format!("{}; the next request loads the model", retirement.reason));
+                if !self.queue.is_empty() {
+                    self.wake(now.mono);
+                }
+            }
+            Purpose::Stop => {}
+        }
+    }
+
+    /// A request came while asleep.
+    pub(super) fn wake(&mut self, now: Mono) {
+        self.asleep = false;
+        self.record("woken", "a request came while asleep");
+        self.respawn = Some(Respawn::at_once(now));
+    }
+}
+
+/// Exit status and the last words.
+fn describe(exit: &Exit) -> String {
+    match exit.stderr_tail.iter().rev().find(|line| !line.trim().is_empty()) {
+        Some(line) => format!("ended by {}, last words: {}", exit.status, line.trim()),
+        None => format!("ended by {}", exit.status),
+    }
+}
+
+/// `drain.grace` from now, unless the caller set a deadline.
+pub(super) fn grace_ends(asked: Option<Duration>, grace: Duration, now: Mono) -> Mono {
+    now + asked.unwrap_or(grace)
+}

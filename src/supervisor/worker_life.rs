@@ -1,0 +1,217 @@
+//! One worker, from the decision to spawn it to its exit.
+//!
+//! ```text
+//! Spawning ──Spawned──▶ Loading ──WorkerReady──▶ Ready ──▶ Stopping ──WorkerExited──▶ gone
+//!    │ SpawnFailed          │ start_timeout ───────────────▶ ▲ ▲
+//!    ▼                      │ exit before ready              │ │ dead verdict, hand-over, unload, stop
+//!   gone                    ▼                                │ └ kill_at passes: SIGKILL to the group
+//!                          gone (load failure)               └ kill_at moves while the footprint shrinks
+//! ```
+//! Every phase but Ready has a deadline. Ready has none: health decides there.
+
+use std::time::Duration;
+
+use super::Generation;
+use super::event::{Answer, WorkerFacts};
+use super::health::HealthTracker;
+use super::time::Mono;
+
+/// A worker process, or the intention of one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Worker {
+    /// Which one.
+    pub generation: Generation,
+    /// Process id, once spawned.
+    pub pid: Option<u32>,
+    /// Where it is in its life.
+    pub life: Life,
+    /// When `Spawn` was decided.
+    pub spawned_at: Mono,
+    /// When it became ready, if it did.
+    pub ready_at: Option<Mono>,
+    /// What it serves, once ready.
+    pub facts: Option<WorkerFacts>,
+    /// Its last word about itself.
+    pub last_answer: Option<Answer>,
+    /// Footprint at the last probe, bytes.
+    pub footprint_bytes: Option<u64>,
+    /// Requests it answered.
+    pub answered: u64,
+}
+
+/// Phases, each with what exists only then.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Life {
+    /// `Spawn` is out.
+    Spawning {
+        /// Given up then.
+        deadline: Mono,
+    },
+    /// The process exists and reads weights or warms up.
+    Loading {
+        /// Given up then.
+        deadline: Mono,
+    },
+    /// It may be assigned work.
+    Ready {
+        /// Whether it lives.
+        health: HealthTracker,
+        /// True from a missed probe to the next answer.
+        suspect: bool,
+    },
+    /// SIGTERM is out.
+    Stopping(StopLadder),
+}
+
+/// The end of a worker: TERM, patience, KILL.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StopLadder {
+    /// When TERM was sent.
+    pub since: Mono,
+    /// When KILL is sent, or was.
+    pub kill_at: Mono,
+    /// True once KILL is out.
+    pub killed: bool,
+    /// Footprint when `kill_at` was last set, bytes.
+    pub footprint_bytes: u64,
+    /// Why it is stopped; decides whether its exit is a failure.
+    pub why: StopReason,
+}
+
+/// Why a worker is stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StopReason {
+    /// Restart, unload, sleep or the daemon's own end.
+    Planned,
+    /// It was found dead or could not become ready; the sentence says how.
+    Failed(String),
+}
+
+/// Patience of the ladder before the footprint counts.
+const TERMINATE_BASE: Duration = Duration::from_secs(10);
+
+/// Patience per byte: one second per 4 GiB. Clean exits of 424 GB workers took 2.7–4.1 s, and a hard kill of a wired
+/// worker can strand its memory until reboot, so patience is cheap.
+const BYTES_PER_SECOND_OF_PATIENCE: u64 = 4 << 30;
+
+impl StopLadder {
+    /// The ladder of a worker whose footprint is known or not.
+    #[must_use]
+    pub fn new(footprint_bytes: Option<u64>, why: StopReason, now: Mono) -> Self {
+        let footprint_bytes = footprint_bytes.unwrap_or(0);
+        Self { since: now, kill_at: now + patience(footprint_bytes), killed: false, footprint_bytes, why }
+    }
+
+    /// A smaller footprint means teardown is under way: the patience for what is left starts now.
+    pub fn footprint_seen(&mut self, footprint_bytes: u64, now: Mono) {
+        if !self.killed && footprint_bytes < self.footprint_bytes {
+            self.footprint_bytes = footprint_bytes;
+            self.kill_at = self.kill_at.max(now + patience(footprint_bytes));
+        }
+    }
+}
+
+fn patience(footprint_bytes: u64) -> Duration {
+    TERMINATE_BASE + Duration::from_secs(footprint_bytes.div_ceil(BYTES_PER_SECOND_OF_PATIENCE))
+}
+
+impl Worker {
+    /// A worker about to be spawned.
+    #[must_use]
+    pub fn spawning(generation: Generation, start_timeout: Duration, now: Mono) -> Self {
+        Self {
+            generation,
+            pid: None,
+            life: Life::Spawning { deadline: now + start_timeout },
+            spawned_at: now,
+            ready_at: None,
+            facts: None,
+            last_answer: None,
+            footprint_bytes: None,
+            answered: 0,
+        }
+    }
+
+    /// True while it may be assigned work: ready, and not suspect.
+    #[must_use]
+    pub fn accepts(&self) -> bool {
+        matches!(self.life, Life::Ready { suspect: false, .. })
+    }
+
+    /// True from ready until it is told to stop.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        matches!(self.life, Life::Ready { .. })
+    }
+
+    /// Sequences it takes at once; 0 until ready.
+    #[must_use]
+    pub fn slots(&self) -> u32 {
+        self.facts.as_ref().map_or(0, |facts| facts.slots.max(1))
+    }
+
+    /// A token of one of its requests arrived.
+    pub fn token_seen(&mut self, now: Mono) {
+        if let Life::Ready { health, .. } = &mut self.life {
+            health.token_seen(now);
+        }
+    }
+
+    /// It was idle and has work now.
+    pub fn work_began(&mut self, now: Mono) {
+        if let Life::Ready { health, .. } = &mut self.life {
+            health.work_began(now);
+        }
+    }
+
+    /// How long loading and warming took (or has taken so far).
+    #[must_use]
+    pub fn load_time(&self, now: Mono) -> Duration {
+        self.ready_at.unwrap_or(now) - self.spawned_at
+    }
+
+    /// The instant that needs attention even if nothing happens.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Mono> {
+        match &self.life {
+            Life::Spawning { deadline } | Life::Loading { deadline } => Some(*deadline),
+            Life::Ready { .. } => None,
+            Life::Stopping(ladder) => (!ladder.killed).then_some(ladder.kill_at),
+        }
+    }
+
+    /// The word people see.
+    #[must_use]
+    pub fn phase(&self) -> &str {
+        match &self.life {
+            Life::Spawning { .. } => "spawning",
+            Life::Loading { .. } => match &self.last_answer {
+                Some(answer) if !answer.phase.is_empty() && answer.phase != "ready" => &answer.phase,
+                _ => "loading",
+            },
+            Life::Ready { .. } => "ready",
+            Life::Stopping(_) => "stopping",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_grows_with_the_footprint() {
+        let ladder = StopLadder::new(Some(40 << 30), StopReason::Planned, Mono(0));
+        assert_eq!(ladder.kill_at, Mono(20_000), "10 s + 40 GiB / 4 GiB per second");
+        assert_eq!(StopLadder::new(None, StopReason::Planned, Mono(0)).kill_at, Mono(10_000));
+    }
+
+    #[test]
+    fn a_shrinking_footprint_buys_time_and_a_steady_one_does_not() {
+        let mut ladder = StopLadder::new(Some(40 << 30), StopReason::Planned, Mono(0));
+        ladder.footprint_seen(20 << 30, Mono(19_000));
+        assert_eq!(ladder.kill_at, Mono(19_000 + 15_000));
+        ladder.footprint_seen(20 << 30, Mono(30_000));
+        assert_eq!(ladder.kill_at, Mono(34_000));
+    }
+}
