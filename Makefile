@@ -27,9 +27,9 @@ build: mlx ## release binaries, in target/release
 test: setup ## everything that must pass: unit, integration and documentation tests
 	$(CARGO) test --locked --workspace $(TEST_FEATURES) --doc
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		set -x; $(CARGO) nextest run --locked --workspace $(TEST_FEATURES); \
+		set -x; $(CARGO) nextest run --locked --no-fail-fast --workspace $(TEST_FEATURES); \
 	else \
-		set -x; $(CARGO) test --locked --workspace $(TEST_FEATURES) --lib --bins --tests; \
+		set -x; $(CARGO) test --locked --no-fail-fast --workspace $(TEST_FEATURES) --lib --bins --tests; \
 	fi
 
 lint: mlx ## formatting, clippy and documentation, warnings are errors
