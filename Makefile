@@ -27,9 +27,9 @@ build: mlx ## release binaries, in target/release
 test: setup ## everything that must pass: unit, integration and documentation tests
 	$(CARGO) test --locked --workspace $(TEST_FEATURES) --doc
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		set -x; $(CARGO) nextest run --locked --workspace $(TEST_FEATURES); \
+		set -x; $(CARGO) nextest run --locked --no-fail-fast --workspace $(TEST_FEATURES); \
 	else \
-		set -x; $(CARGO) test --locked --workspace $(TEST_FEATURES) --lib --bins --tests; \
+		set -x; $(CARGO) test --locked --no-fail-fast --workspace $(TEST_FEATURES) --lib --bins --tests; \
 	fi
 
 lint: mlx ## formatting, clippy and documentation, warnings are errors
@@ -46,14 +46,14 @@ check-macos: ## compile and lint all crates for Apple silicon, on Debian
 # Advisories live in a database on a git host; what is checked here needs only the lock file.
 deny: ## licences, bans and sources of all dependencies
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
-		set -x; $(CARGO) deny --locked check licenses bans sources; \
+		set -x; $(CARGO) deny --workspace --locked check licenses bans sources; \
 	else \
 		if ! [ -x target/tools/bin/cargo-deny ]; then \
 			echo "building cargo-deny $(CARGO_DENY_VERSION) into target/tools (once, some minutes)"; \
 			$(CARGO) install --quiet --locked --debug --version $(CARGO_DENY_VERSION) --root target/tools \
 				--target-dir target/tools/build cargo-deny && rm -rf target/tools/build || exit 1; \
 		fi; \
-		set -x; target/tools/bin/cargo-deny --locked check licenses bans sources; \
+		set -x; target/tools/bin/cargo-deny --workspace --locked check licenses bans sources; \
 	fi
 
 demo: build model ## a real answer, a restart with a request waiting, the status table

@@ -15,7 +15,7 @@ root=$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd)
 out=$root/target/macos-check
 debs=$out/debs
 tree=$out/compiler
-bin=$out/bin
+bin=$tree/usr/bin
 target=aarch64-apple-darwin
 
 if [ "$(uname -s)" = Darwin ]; then
@@ -23,6 +23,10 @@ if [ "$(uname -s)" = Darwin ]; then
     exit 0
 fi
 is_debian || fail "this check unpacks Debian's rustc-web packages and needs apt-get and dpkg; use Debian 12 or a container of it"
+
+# The unpacked compiler, its driver library and LLVM find each other through this alone.
+libraries=$tree/usr/lib/$(uname -m)-linux-gnu
+export LD_LIBRARY_PATH="$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 
 stamp=$(sha256 "$root/etc/setup/macos-check.sh" "$root/etc/setup/host.sh")
 
@@ -41,8 +45,8 @@ depends_on() {
 if [ "$(cat "$out/stamp" 2>/dev/null)" != "$stamp" ]; then
     # What the compiler's LLVM links to.
     need_packages libedit2 libxml2 libz3-4 gcc libc6-dev
-    rm -rf "$debs" "$tree" "$bin" "$out/stamp"
-    mkdir -p "$debs" "$tree" "$bin"
+    rm -rf "$debs" "$tree" "$out/stamp"
+    mkdir -p "$debs" "$tree"
     say "downloading Debian's rustc-web packages (140 MB, once)"
     # Package lists are absent in a fresh image and out of date in an old one: refresh them where that is allowed.
     if [ "$(id -u)" = 0 ]; then
@@ -64,15 +68,6 @@ if [ "$(cat "$out/stamp" 2>/dev/null)" != "$stamp" ]; then
         esac
     done
     rm -r "$debs"
-
-    # Wrappers, because only the compiler itself may see these libraries, not what it calls.
-    libraries=$tree/usr/lib/$(uname -m)-linux-gnu
-    for tool in rustc clippy-driver; do
-        printf '#!/bin/sh\nLD_LIBRARY_PATH="%s" exec "%s" "$@"\n' "$libraries" "$tree/usr/bin/$tool" >"$bin/$tool"
-        chmod +x "$bin/$tool"
-    done
-    # cargo-clippy looks for clippy-driver beside itself.
-    cp "$tree/usr/bin/cargo-clippy" "$bin/cargo-clippy"
 
     version=$("$bin/rustc" --version | cut -d ' ' -f 2) || fail "the unpacked compiler does not run; its message above says why"
     needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml" | head -n 1)
