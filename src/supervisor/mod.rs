@@ -5,7 +5,7 @@
 //! list of (event, now) replays to the same actions.
 //!
 //! ```text
-//! door      Submitted ─▶ admission ─▶ queue ─▶ dispatch ─▶ Assign          requests.rs, queue.rs
+//! door      Submitted ─▶ admission ─▶ queue ─▶ dispatch ─▶ Assign          requests.rs, table.rs, queue.rs
 //! worker    Spawn ─▶ Loading ─▶ Ready ─▶ Stopping ─▶ gone                   worker_life.rs, health.rs
 //! slot      none ─ spawn ─▶ worker ─ retire (drain, stop) ─▶ none ─ …       succession.rs, backoff.rs
 //! asked by  operators (operations.rs, permits.rs) · rules (rules.rs) · schedules (agenda.rs)
@@ -33,9 +33,13 @@ mod requests;
 pub mod rules;
 pub mod snapshot;
 mod succession;
+pub mod table;
 pub mod time;
 pub mod verbs;
 pub mod worker_life;
+
+#[cfg(test)]
+mod stories;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -51,10 +55,9 @@ use self::agenda::Agenda;
 use self::backoff::CrashHistory;
 use self::event::ExitStatus;
 use self::ledger::{Ledger, Pace};
-use self::queue::Queue;
-use self::request::Request;
 use self::rules::RuleBook;
 use self::succession::{Drain, Parked, Replacement, Respawn, Retirement, Stopping};
+use self::table::RequestTable;
 use self::worker_life::Worker;
 use crate::config::Config;
 
@@ -81,9 +84,7 @@ pub struct Supervisor {
     stopping: Option<Stopping>,
     /// Last time a request ran, waited or ended.
     last_busy: Mono,
-    requests: BTreeMap<RequestId, Request>,
-    queue: Queue,
-    next_seq: u64,
+    requests: RequestTable,
     /// Recent worker deaths and whether we caused them; judges requests whose link broke.
     deaths: BTreeMap<Generation, Death>,
     /// Verbs that wait for a ready worker.
@@ -130,9 +131,7 @@ impl Supervisor {
             asleep: false,
             stopping: None,
             last_busy: now.mono,
-            requests: BTreeMap::new(),
-            queue: Queue::default(),
-            next_seq: 1,
+            requests: RequestTable::default(),
             deaths: BTreeMap::new(),
             awaiting_ready: Vec::new(),
             awaiting_clear: Vec::new(),
@@ -218,7 +217,7 @@ impl Supervisor {
     /// Requests ahead of this one in the queue; `None` if it does not wait.
     #[must_use]
     pub fn position(&self, id: RequestId) -> Option<usize> {
-        self.queue.position(id)
+        self.requests.queue().position(id)
     }
 
     /// The configuration in force.

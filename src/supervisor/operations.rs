@@ -52,7 +52,7 @@ impl Supervisor {
                 let (line, deadline) = match mode {
                     RestartAsked::Now => (0, now.mono),
                     RestartAsked::Auto | RestartAsked::Sequential | RestartAsked::Overlap => {
-                        (self.next_seq, grace_ends(None, grace, now.mono))
+                        (self.requests.next_seq(), grace_ends(None, grace, now.mono))
                     }
                 };
                 let operations = self.waits_or_reply(operation, *no_wait, "restarting");
@@ -60,7 +60,7 @@ impl Supervisor {
             }
             Verb::Unload { now: at_once, no_wait } => {
                 let deadline = if *at_once { now.mono } else { now.mono + self.config.drain.grace };
-                let line = if *at_once { 0 } else { self.next_seq };
+                let line = if *at_once { 0 } else { self.requests.next_seq() };
                 let operations = self.waits_or_reply(operation, *no_wait, "unloading");
                 self.unload("operator", line, deadline, *at_once, operations, now);
             }
@@ -105,7 +105,7 @@ impl Supervisor {
                 drain.refuse |= refuse;
             }
             None => {
-                let line = self.next_seq;
+                let line = self.requests.next_seq();
                 self.drain =
                     Some(Drain { line, ends: Some(ends), since: now, refuse, complete: false, operations: Vec::new() });
                 self.standing = Standing::Drained;
@@ -286,7 +286,7 @@ impl Supervisor {
             return Outcome::new(OutcomeKind::Denied, message);
         };
         let action = schedule.action;
-        self.act(action, &format!("schedule {name}"), self.next_seq, now);
+        self.act(action, &format!("schedule {name}"), self.requests.next_seq(), now);
         Outcome::new(OutcomeKind::Started, format!("{name}: as at its hour"))
     }
 
@@ -298,7 +298,7 @@ impl Supervisor {
             let Some((due, choice)) = self.agenda.settle(quiet, free, now.mono) else { return };
             match choice {
                 Choice::Act => {
-                    let line = self.next_seq;
+                    let line = self.requests.next_seq();
                     self.act(due.action, &format!("schedule {}", due.name), line, now);
                 }
                 Choice::Skip => {
@@ -326,7 +326,7 @@ impl Supervisor {
         let retirement = Retirement {
             purpose: Purpose::Sleep,
             reason: format!("idle for {}", spoken(now.mono - self.last_busy)),
-            line: self.next_seq,
+            line: self.requests.next_seq(),
             deadline: now.mono + self.config.drain.grace,
             since: now.mono,
             operations: Vec::new(),

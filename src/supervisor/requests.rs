@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::request::{Outcome, Place, Report, Request, Submission};
+use super::request::{Outcome, Place, Report, Submission};
 use super::time::Mono;
 use super::{Action, Code, Generation, Refusal, RequestId, Supervisor};
 use crate::config::Engine;
@@ -20,21 +20,9 @@ impl Supervisor {
             self.actions.push(Action::Refuse { id, refusal });
             return;
         }
-        let seq = self.next_seq;
-        self.next_seq += 1;
-        self.queue.push(id, seq, submission.body_bytes, true);
-        self.requests.insert(
-            id,
-            Request {
-                seq,
-                submission,
-                admitted_at: now,
-                place: Place::Queued,
-                assigned_before: false,
-                carried: 0,
-                suspect: false,
-            },
-        );
+        let longest = now + self.config.queue.max_wait;
+        let expires_at = submission.deadline.map_or(longest, |deadline| deadline.min(longest));
+        self.requests.admit(id, submission, expires_at, now);
         if self.asleep {
             self.wake(now);
         }
@@ -65,17 +53,17 @@ impl Supervisor {
             return Err(Refusal::new(Code::MemoryPressure, message).with_retry_after(Duration::from_secs(20)));
         }
         let limits = &self.config.queue;
-        let bytes = self.queue.bytes().saturating_add(submission.body_bytes);
-        let full = if self.queue.len() >= limits.max_waiting {
-            Some(format!("{} requests are waiting (queue.max_waiting)", self.queue.len()))
-        } else if bytes > limits.max_bytes && !self.queue.is_empty() {
-            Some(format!("{} bytes of requests are waiting (queue.max_bytes)", self.queue.bytes()))
+        let bytes = self.requests.queue().bytes().saturating_add(submission.body_bytes);
+        let full = if self.requests.queue().len() >= limits.max_waiting {
+            Some(format!("{} requests are waiting (queue.max_waiting)", self.requests.queue().len()))
+        } else if bytes > limits.max_bytes && !self.requests.queue().is_empty() {
+            Some(format!("{} bytes of requests are waiting (queue.max_bytes)", self.requests.queue().bytes()))
         } else {
             None
         };
         match full {
             Some(full) => {
-                let after = self.pace.wait_for(self.queue.len());
+                let after = self.pace.wait_for(self.requests.queue().len());
                 let message = format!("The queue is full: {full}; try again in {} s.", after.as_secs());
                 Err(Refusal::new(Code::QueueFull, message).with_retry_after(after))
             }
@@ -99,66 +87,50 @@ impl Supervisor {
     }
 
     fn progressed(&mut self, id: RequestId, generation: Generation, now: Mono) {
-        let Some(request) = self.requests.get_mut(&id) else { return };
-        if !request.runs_on(generation) {
-            return;
-        }
-        request.place = Place::Running { on: generation, progressed: true };
-        request.suspect = false;
-        if let Some(worker) = self.worker.as_mut().filter(|worker| worker.generation == generation) {
+        if self.requests.progressed(id, generation)
+            && let Some(worker) = self.worker.as_mut().filter(|worker| worker.generation == generation)
+        {
             worker.token_seen(now);
         }
     }
 
     fn interrupted(&mut self, id: RequestId, generation: Generation, progressed: bool, why: &str, now: Mono) {
-        let Some(request) = self.requests.get_mut(&id) else { return };
-        if !request.runs_on(generation) {
-            return;
-        }
-        request.place = Place::Adrift { from: generation, progressed, judge_at: now + JUDGE_WITHIN };
-        let (seq, bytes) = (request.seq, request.submission.body_bytes);
-        if self.config.worker.engine == Engine::Native {
-            self.queue.push(id, seq, bytes, false);
-            return;
-        }
+        let Some(progressed) = self.requests.set_adrift(id, generation, progressed, now + JUDGE_WITHIN) else { return };
         // Other engines cannot continue: without a token the request starts afresh, with one it ends.
-        if progressed {
+        if progressed && self.config.worker.engine != Engine::Native {
             let refusal = Refusal::new(Code::EngineError, format!("The worker was lost in mid-answer ({why}); retry."));
             self.refuse(id, refusal);
-        } else {
-            self.queue.push(id, seq, bytes, false);
         }
     }
 
     /// Decides about requests whose link broke, as soon as it is known whether their worker died.
     pub(super) fn judge_adrift(&mut self, now: Mono) {
-        let mut refused = Vec::new();
-        for (id, request) in &mut self.requests {
+        if self.requests.adrift().is_empty() {
+            return;
+        }
+        let adrift: Vec<RequestId> = self.requests.adrift().iter().copied().collect();
+        for id in adrift {
+            let Some(request) = self.requests.get(id) else { continue };
             let Place::Adrift { from, progressed, judge_at } = request.place else { continue };
             let death = self.deaths.get(&from);
             if death.is_none() && now < judge_at {
                 continue;
             }
-            request.place = Place::Queued;
-            request.carried += 1;
             let blamed = death.is_some_and(|death| !death.explained) && !progressed;
-            if blamed && request.suspect {
+            let twice = blamed && request.suspect;
+            self.requests.judged(id, blamed, 0);
+            if twice {
                 // Suspects run alone, so this second death is its own doing.
-                refused.push(*id);
+                let message = "This request twice ended the worker without gaining a token, the second time running \
+                               alone; change the request before sending it again.";
+                self.refuse(id, Refusal::new(Code::Poisoned, message));
+                self.record("request_poisoned", format!("{id} ended two workers and was failed"));
             }
-            request.suspect = blamed;
-        }
-        for id in refused {
-            let message = "This request twice ended the worker without gaining a token, the second time running alone; \
-                           change the request before sending it again.";
-            self.refuse(id, Refusal::new(Code::Poisoned, message));
-            self.record("request_poisoned", format!("{id} ended two workers and was failed"));
         }
     }
 
     fn ended(&mut self, id: RequestId, outcome: &Outcome, now: Mono) {
-        let Some(request) = self.requests.remove(&id) else { return };
-        self.queue.remove(id, request.seq, request.submission.body_bytes);
+        let Some(request) = self.requests.remove(id) else { return };
         self.last_busy = now;
         match outcome {
             Outcome::Answered { .. } => {
@@ -184,8 +156,7 @@ impl Supervisor {
 
     /// Ends an admitted request with an error of ours.
     fn refuse(&mut self, id: RequestId, refusal: Refusal) {
-        if let Some(request) = self.requests.remove(&id) {
-            self.queue.remove(id, request.seq, request.submission.body_bytes);
+        if self.requests.remove(id).is_some() {
             self.ledger.lost += 1;
             self.actions.push(Action::Refuse { id, refusal });
         }
@@ -193,22 +164,15 @@ impl Supervisor {
 
     /// Ends everything that waits.
     pub(super) fn refuse_waiting(&mut self, refusal: &Refusal) {
-        let waiting: Vec<RequestId> =
-            self.requests.iter().filter(|(_, request)| request.is_waiting()).map(|(id, _)| *id).collect();
+        let waiting: Vec<RequestId> = self.requests.queue().iter().collect();
         for id in waiting {
             self.refuse(id, refusal.clone());
         }
     }
 
     pub(super) fn expire_waiting(&mut self, now: Mono) {
-        let expired: Vec<RequestId> = self
-            .requests
-            .iter()
-            .filter(|(_, request)| self.expiry(request).is_some_and(|expiry| now >= expiry))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in expired {
-            let waited = self.requests.get(&id).map_or(Duration::ZERO, |request| now - request.admitted_at);
+        while let Some((at, id)) = self.requests.first_expiry().filter(|(at, _)| now >= *at) {
+            let waited = self.requests.get(id).map_or(Duration::ZERO, |request| at - request.admitted_at);
             let message = format!(
                 "No worker was free within {} s; raise x-mlxsup-timeout or queue.max_wait, or send less at once.",
                 waited.as_secs()
@@ -217,23 +181,9 @@ impl Supervisor {
         }
     }
 
-    /// When a request gives up waiting; `None` once it has been assigned.
-    fn expiry(&self, request: &Request) -> Option<Mono> {
-        if request.assigned_before || !request.is_waiting() {
-            return None;
-        }
-        let longest = request.admitted_at + self.config.queue.max_wait;
-        Some(request.submission.deadline.map_or(longest, |deadline| deadline.min(longest)))
-    }
-
     pub(super) fn request_deadline(&self) -> Option<Mono> {
-        self.requests
-            .values()
-            .filter_map(|request| match request.place {
-                Place::Adrift { judge_at, .. } => Some(judge_at),
-                Place::Queued | Place::Running { .. } => self.expiry(request),
-            })
-            .min()
+        let expiry = self.requests.first_expiry().map(|(at, _)| at);
+        [expiry, self.requests.first_judgement()].into_iter().flatten().min()
     }
 
     /// Pairs the queue's head with free slots.
@@ -242,21 +192,12 @@ impl Supervisor {
             let Some(worker) = self.worker.as_ref().filter(|worker| worker.accepts()) else { return };
             let (generation, slots) = (worker.generation, worker.slots() as usize);
             let running = self.running();
-            let quarantine = self
-                .requests
-                .values()
-                .any(|request| request.suspect && matches!(request.place, Place::Running { progressed: false, .. }));
-            if running >= slots || quarantine {
+            if running >= slots || self.requests.quarantined(generation) {
                 return;
             }
-            let line = self.line();
-            let next = self.queue.iter().find_map(|id| {
-                let request = self.requests.get(&id)?;
-                (request.place == Place::Queued && request.seq < line).then_some((id, request.suspect))
-            });
-            let Some((id, suspect)) = next else { return };
+            let Some((id, request)) = self.requests.next_before(self.line()) else { return };
             // A suspect runs alone. Nobody overtakes it meanwhile, so it cannot starve.
-            if suspect && running > 0 {
+            if request.suspect && running > 0 {
                 return;
             }
             self.assign(id, generation, now);
@@ -265,13 +206,11 @@ impl Supervisor {
 
     fn assign(&mut self, id: RequestId, generation: Generation, now: Mono) {
         let idle_before = self.running() == 0;
-        let Some(request) = self.requests.get_mut(&id) else { return };
-        self.queue.remove(id, request.seq, request.submission.body_bytes);
-        request.place = Place::Running { on: generation, progressed: false };
+        let Some(request) = self.requests.get(id) else { return };
         if !request.assigned_before {
-            request.assigned_before = true;
             self.ledger.longest_wait = self.ledger.longest_wait.max(now - request.admitted_at);
         }
+        self.requests.assign(id, generation);
         if idle_before && let Some(worker) = self.worker.as_mut() {
             worker.work_began(now);
         }
@@ -280,7 +219,7 @@ impl Supervisor {
     }
 
     /// Requests that arrived before this may be assigned; later ones wait.
-    fn line(&self) -> u64 {
+    pub(super) fn line(&self) -> u64 {
         let retirement = self.retirement.as_ref().map_or(u64::MAX, |retirement| retirement.line);
         let drain = self.drain.as_ref().map_or(u64::MAX, |drain| drain.line);
         retirement.min(drain)
@@ -288,12 +227,6 @@ impl Supervisor {
 
     /// Requests that hold a slot of the present worker.
     pub(super) fn running(&self) -> usize {
-        let Some(worker) = &self.worker else { return 0 };
-        self.requests.values().filter(|request| request.runs_on(worker.generation)).count()
-    }
-
-    /// Requests from before `line` that still wait.
-    pub(super) fn waiting_before(&self, line: u64) -> usize {
-        self.requests.values().filter(|request| request.is_waiting() && request.seq < line).count()
+        self.worker.as_ref().map_or(0, |worker| self.requests.running_on(worker.generation))
     }
 }

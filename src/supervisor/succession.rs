@@ -342,7 +342,7 @@ impl Supervisor {
         }
         let (line, deadline, purpose) = (retirement.line, retirement.deadline, retirement.purpose);
         let running = self.running();
-        if running + self.waiting_before(line) == 0 {
+        if running + self.requests.waiting_before(line) == 0 {
             self.terminate(StopReason::Planned, now.mono);
             return;
         }
@@ -379,7 +379,7 @@ impl Supervisor {
             return;
         }
         let (line, since, ends) = (drain.line, drain.since, drain.ends);
-        let (running, waiting) = (self.running(), self.waiting_before(line));
+        let (running, waiting) = (self.running(), self.requests.waiting_before(line));
         if running + waiting == 0 {
             let took = spoken(now - since);
             self.record("drained", format!("drained after {took}"));
@@ -515,7 +515,7 @@ impl Supervisor {
             Purpose::Sleep => {
                 self.asleep = true;
                 self.record("asleep", format!("{}; the next request loads the model", retirement.reason));
-                if !self.queue.is_empty() {
+                if !self.requests.queue().is_empty() {
                     self.wake(now.mono);
                 }
             }
