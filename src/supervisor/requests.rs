@@ -6,12 +6,28 @@ use std::time::Duration;
 
 use super::request::{Outcome, Place, Report, Submission};
 use super::time::Mono;
+use super::worker_life::Worker;
 use super::{Action, Code, Generation, Refusal, RequestId, Supervisor};
 use crate::config::Engine;
 use crate::control::view::State;
 
 /// How long a broken link may wait for news of its worker's death before it counts as a mere link failure.
 const JUDGE_WITHIN: Duration = Duration::from_secs(2);
+
+/// Links in a row that may break under a request without a token while the worker lives: a worker that hangs up on one
+/// request must not be asked for ever.
+const BROKEN_LINKS_ALLOWED: u32 = 2;
+
+/// What became of the worker a request was lost from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It lives, or its exit has not been reported yet.
+    Unknown,
+    /// We stopped it as planned.
+    Stopped,
+    /// It died, or was found dead.
+    Died,
+}
 
 impl Supervisor {
     pub(super) fn submitted(&mut self, id: RequestId, submission: Submission, now: Mono) {
@@ -112,20 +128,47 @@ impl Supervisor {
         for id in adrift {
             let Some(request) = self.requests.get(id) else { continue };
             let Place::Adrift { from, progressed, judge_at } = request.place else { continue };
-            let death = self.deaths.get(&from);
-            if death.is_none() && now < judge_at {
+            let fate = self.fate(from);
+            if fate == Fate::Unknown && now < judge_at {
                 continue;
             }
-            let blamed = death.is_some_and(|death| !death.explained) && !progressed;
-            let twice = blamed && request.suspect;
-            self.requests.judged(id, blamed, 0);
-            if twice {
+            // Only a token clears a suspicion: a planned stop or a broken link proves nothing.
+            let suspected = request.suspect && !progressed;
+            let blamed = fate == Fate::Died && !progressed;
+            let broken_links = match fate {
+                Fate::Unknown if !progressed => request.broken_links + 1,
+                Fate::Unknown => 1,
+                Fate::Died | Fate::Stopped => 0,
+            };
+            self.requests.judged(id, fate != Fate::Unknown, suspected || blamed, broken_links);
+            if suspected && blamed {
                 // Suspects run alone, so this second death is its own doing.
                 let message = "This request twice ended the worker without gaining a token, the second time running \
                                alone; change the request before sending it again.";
                 self.refuse(id, Refusal::new(Code::Poisoned, message));
                 self.record("request_poisoned", format!("{id} ended two workers and was failed"));
+            } else if broken_links > BROKEN_LINKS_ALLOWED {
+                let message = format!(
+                    "The link to the worker broke {broken_links} times in a row without a token; look at \
+                     logs/worker.log, then send the request again."
+                );
+                self.refuse(id, Refusal::new(Code::EngineError, message));
+                self.record("request_failed", format!("{id}: its link broke {broken_links} times in a row"));
             }
+        }
+    }
+
+    /// What became of a worker, as far as is known.
+    fn fate(&self, generation: Generation) -> Fate {
+        let planned = match self.deaths.get(&generation) {
+            Some(death) => Some(death.explained),
+            // A worker under TERM may close its links long before it is gone.
+            None => self.worker.as_ref().filter(|worker| worker.generation == generation).and_then(Worker::is_stopped),
+        };
+        match planned {
+            Some(true) => Fate::Stopped,
+            Some(false) => Fate::Died,
+            None => Fate::Unknown,
         }
     }
 

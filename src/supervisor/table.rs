@@ -107,12 +107,12 @@ impl RequestTable {
         &self.adrift
     }
 
-    /// A judged request waits like any other.
-    pub fn judged(&mut self, id: RequestId, suspect: bool, broken_links: u32) {
+    /// A judged request waits like any other. `outlived`: the worker it was lost from is gone or going.
+    pub fn judged(&mut self, id: RequestId, outlived: bool, suspect: bool, broken_links: u32) {
         let Some(request) = self.by_id.get_mut(&id) else { return };
         self.adrift.remove(&id);
         request.place = Place::Queued;
-        request.carried += 1;
+        request.carried += u32::from(outlived);
         request.suspect = suspect;
         request.broken_links = broken_links;
     }
@@ -153,9 +153,9 @@ impl RequestTable {
     /// True while a suspect that has gained no token runs on `generation`: nothing may join it.
     #[must_use]
     pub fn quarantined(&self, generation: Generation) -> bool {
-        self.running.get(&generation).is_some_and(|there| {
-            there.iter().filter_map(|id| self.by_id.get(id)).any(|request| request.suspect)
-        })
+        self.running
+            .get(&generation)
+            .is_some_and(|there| there.iter().filter_map(|id| self.by_id.get(id)).any(|request| request.suspect))
     }
 
     /// The next request to be assigned among those from before `line`.

@@ -144,6 +144,15 @@ impl Worker {
         matches!(self.life, Life::Ready { .. })
     }
 
+    /// Whether it is being stopped, and if so whether that was planned.
+    #[must_use]
+    pub fn is_stopped(&self) -> Option<bool> {
+        match &self.life {
+            Life::Stopping(ladder) => Some(ladder.why == StopReason::Planned),
+            Life::Spawning { .. } | Life::Loading { .. } | Life::Ready { .. } => None,
+        }
+    }
+
     /// Sequences it takes at once; 0 until ready.
     #[must_use]
     pub fn slots(&self) -> u32 {

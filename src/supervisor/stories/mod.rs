@@ -21,7 +21,9 @@ use std::time::Duration;
 use super::event::{Answer, Exit, ExitStatus, Vitals, WorkerFacts};
 use super::request::{Class, Outcome as End, Report, Submission};
 use super::verbs::{Outcome, OutcomeKind, RestartAsked, Verb};
-use super::{Action, Code, Event, Generation, Mono, Now, OperationId, Persistent, Refusal, RequestId, Supervisor, Wall};
+use super::{
+    Action, Code, Event, Generation, Mono, Now, OperationId, Persistent, Refusal, RequestId, Supervisor, Wall,
+};
 use crate::config::Config;
 use crate::control::view::State;
 
@@ -136,9 +138,7 @@ impl Story {
         let fresh = std::mem::take(&mut self.fresh);
         fresh
             .into_iter()
-            .filter(|action| {
-                !matches!(action, Action::Assign { .. } | Action::Refuse { .. } | Action::Reply { .. })
-            })
+            .filter(|action| !matches!(action, Action::Assign { .. } | Action::Refuse { .. } | Action::Reply { .. }))
             .collect()
     }
 
@@ -174,12 +174,8 @@ impl Story {
     }
 
     fn ready(&mut self, generation: u64) {
-        let facts = WorkerFacts {
-            model: "m".to_owned(),
-            context_tokens: Some(4096),
-            slots: 2,
-            fingerprint: "f".to_owned(),
-        };
+        let facts =
+            WorkerFacts { model: "m".to_owned(), context_tokens: Some(4096), slots: 2, fingerprint: "f".to_owned() };
         self.send(Event::WorkerReady { generation: Generation(generation), facts });
     }
 
