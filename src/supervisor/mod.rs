@@ -185,11 +185,12 @@ impl Supervisor {
         self.judge_adrift(now.mono);
         self.expire_waiting(now.mono);
         self.keep_worker_deadlines(now.mono);
-        self.advance_retirement(now);
-        self.advance_drain(now.mono);
         self.settle_agenda(now);
         self.fall_asleep(now);
+        self.advance_retirement(now);
+        self.advance_drain(now.mono);
         self.respawn_if_due(now.mono);
+        self.refuse_unservable();
         self.dispatch(now.mono);
         self.exit_if_stopped(now.mono);
     }
@@ -202,8 +203,7 @@ impl Supervisor {
         [
             self.worker.as_ref().and_then(Worker::deadline),
             self.retirement.as_ref().filter(|_| self.worker_is_ready()).map(|retirement| retirement.deadline),
-            self.respawn.as_ref().map(|respawn| respawn.at),
-            self.parked.as_ref().map(|parked| parked.retry_at),
+            self.spawn_deadline(),
             self.drain.as_ref().and_then(Drain::deadline),
             self.agenda.deadline(now),
             idle,

@@ -10,7 +10,7 @@ use super::rules::{Fired, bytes};
 use super::succession::{Drain, Purpose, Respawn, Retirement, Stopping, grace_ends};
 use super::time::{Mono, Now, Wall};
 use super::verbs::{Outcome, OutcomeKind, RestartAsked, Verb};
-use super::{Action, Code, Generation, Refusal, Standing, Supervisor, spoken};
+use super::{Action, Generation, Standing, Supervisor, spoken};
 use crate::config::{Action as Asked, RestartMode};
 use crate::control::view::State;
 use crate::memory::Sample;
@@ -346,8 +346,6 @@ impl Supervisor {
         self.respawn = None;
         self.parked = None;
         self.record("stopping", "asked to stop");
-        let refusal = Refusal::new(Code::Stopping, "The daemon is stopping; try again once it is back.");
-        self.refuse_waiting(&refusal);
         let waiting = std::mem::take(&mut self.awaiting_ready);
         self.reply_all(waiting, &Outcome::new(OutcomeKind::Failed, "the daemon is stopping"));
         let operations = self.retirement.take().map_or_else(Vec::new, |retirement| retirement.operations);
@@ -368,11 +366,9 @@ impl Supervisor {
 
     pub(super) fn exit_if_stopped(&mut self, now: Mono) {
         let Some(stopping) = self.stopping else { return };
-        // Requests that lost their worker during the stop have nowhere to go.
-        let refusal = Refusal::new(Code::Stopping, "The daemon is stopping; try again once it is back.");
-        self.refuse_waiting(&refusal);
         let over = self.retirement.as_ref().is_none_or(|retirement| now >= retirement.deadline);
-        if self.worker.is_none() || (stopping.keep_worker && (over || self.running() == 0)) {
+        if self.worker.is_none() || (stopping.keep_worker && (over || self.requests.in_flight() == 0)) {
+            self.refuse_all();
             self.actions.push(Action::Exit);
         }
     }

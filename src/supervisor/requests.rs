@@ -45,21 +45,8 @@ impl Supervisor {
     }
 
     fn admit(&self, submission: &Submission) -> Result<(), Refusal> {
-        match self.state() {
-            State::Stopping => {
-                return Err(Refusal::new(Code::Stopping, "The daemon is stopping; try again once it is back."));
-            }
-            State::Unloaded => {
-                return Err(Refusal::new(Code::Unloaded, "The model is unloaded; `mlxsupctl load` starts it again."));
-            }
-            State::Parked => return Err(self.parked_refusal()),
-            State::Stranded => {
-                return Err(Refusal::new(
-                    Code::Stranded,
-                    "A dead worker's memory has not come back; reboot the machine.",
-                ));
-            }
-            State::Starting | State::Serving | State::Handover | State::Draining | State::Drained | State::Asleep => {}
+        if let Some(refusal) = self.no_worker_will_come() {
+            return Err(refusal);
         }
         if self.drain.as_ref().is_some_and(|drain| drain.refuse) {
             return Err(Refusal::new(Code::Draining, "The service is drained; `mlxsupctl resume` opens it again."));
@@ -87,9 +74,48 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn parked_refusal(&self) -> Refusal {
-        let why = self.parked.as_ref().map_or("the worker keeps failing", |parked| parked.why.as_str());
-        Refusal::new(Code::Parked, format!("The worker is parked: {why}. `mlxsupctl restart` tries again."))
+    /// Why waiting is in vain, in the states where it is.
+    fn no_worker_will_come(&self) -> Option<Refusal> {
+        match self.state() {
+            State::Stopping => Some(stopping_refusal()),
+            State::Unloaded => {
+                Some(Refusal::new(Code::Unloaded, "The model is unloaded; `mlxsupctl load` starts it again."))
+            }
+            State::Parked => {
+                let why = self.parked.as_ref().map_or("the worker keeps failing", |parked| parked.why.as_str());
+                let message = format!("The worker is parked: {why}. `mlxsupctl restart` tries again.");
+                Some(Refusal::new(Code::Parked, message))
+            }
+            State::Stranded => {
+                let message = "A dead worker's memory has not come back; reboot the machine.";
+                Some(Refusal::new(Code::Stranded, message))
+            }
+            State::Starting | State::Serving | State::Handover | State::Draining | State::Drained | State::Asleep => {
+                None
+            }
+        }
+    }
+
+    /// Nobody waits where no worker will come. At every step, not only when such a state begins: sessions report their
+    /// broken links after the exit that caused it.
+    pub(super) fn refuse_unservable(&mut self) {
+        if self.requests.queue().is_empty() {
+            return;
+        }
+        if let Some(refusal) = self.no_worker_will_come() {
+            let waiting: Vec<RequestId> = self.requests.queue().iter().collect();
+            for id in waiting {
+                self.refuse(id, refusal.clone());
+            }
+        }
+    }
+
+    /// Ends everything, at the daemon's end.
+    pub(super) fn refuse_all(&mut self) {
+        let all: Vec<RequestId> = self.requests.ids().collect();
+        for id in all {
+            self.refuse(id, stopping_refusal());
+        }
     }
 
     pub(super) fn reported(&mut self, id: RequestId, report: Report, now: Mono) {
@@ -205,14 +231,6 @@ impl Supervisor {
         }
     }
 
-    /// Ends everything that waits.
-    pub(super) fn refuse_waiting(&mut self, refusal: &Refusal) {
-        let waiting: Vec<RequestId> = self.requests.queue().iter().collect();
-        for id in waiting {
-            self.refuse(id, refusal.clone());
-        }
-    }
-
     pub(super) fn expire_waiting(&mut self, now: Mono) {
         while let Some((at, id)) = self.requests.first_expiry().filter(|(at, _)| now >= *at) {
             let waited = self.requests.get(id).map_or(Duration::ZERO, |request| at - request.admitted_at);
@@ -231,6 +249,10 @@ impl Supervisor {
 
     /// Pairs the queue's head with free slots.
     pub(super) fn dispatch(&mut self, now: Mono) {
+        // A link has just broken and the exit may be on its way: whoever is sent into a dying worker becomes a suspect.
+        if !self.requests.adrift().is_empty() {
+            return;
+        }
         loop {
             let Some(worker) = self.worker.as_ref().filter(|worker| worker.accepts()) else { return };
             let (generation, slots) = (worker.generation, worker.slots() as usize);
@@ -272,4 +294,8 @@ impl Supervisor {
     pub(super) fn running(&self) -> usize {
         self.worker.as_ref().map_or(0, |worker| self.requests.running_on(worker.generation))
     }
+}
+
+fn stopping_refusal() -> Refusal {
+    Refusal::new(Code::Stopping, "The daemon is stopping; try again once it is back.")
 }

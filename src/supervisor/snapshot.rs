@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::ledger::Ledger;
 use super::succession::{Purpose, Replacement};
 use super::time::{Mono, Now, Wall};
-use super::worker_life::{Life, Worker};
+use super::worker_life::{Life, StopReason, Worker};
 use super::{Standing, Supervisor, spoken};
 use crate::control::view::{RuleState, State};
 
@@ -164,7 +164,7 @@ impl Supervisor {
             active: self.running(),
             handover: (state == State::Handover).then(|| self.handover_phase()),
             drain: self.drain.as_ref().filter(|drain| !drain.complete).map(|drain| DrainCounts {
-                active: self.running(),
+                active: self.requests.in_flight(),
                 waiting: self.requests.waiting_before(drain.line),
                 ends: drain.ends,
                 refusing: drain.refuse,
@@ -204,6 +204,13 @@ impl Supervisor {
                     cause("crash_backoff", message, since, Some(respawn.at), Some("mlxsupctl restart"))
                 }
                 _ => {
+                    if let Some(Life::Stopping(ladder)) = self.worker.as_ref().map(|worker| &worker.life) {
+                        let message = match &ladder.why {
+                            StopReason::Failed(why) => format!("stopping the worker: {why}"),
+                            StopReason::Planned => "stopping the worker".to_owned(),
+                        };
+                        return cause("stopping_worker", message, ladder.since, None, None);
+                    }
                     let since = self.worker.as_ref().map_or(self.started.mono, |worker| worker.spawned_at);
                     let message = match &self.replacement {
                         Some(replacement) => format!("loading after {}", replacement.reason),

@@ -19,7 +19,7 @@ use super::snapshot::CompletedRestart;
 use super::time::{Mono, Now};
 use super::verbs::{Outcome, OutcomeKind};
 use super::worker_life::{Life, StopLadder, StopReason, Worker};
-use super::{Action, Code, DEATHS_KEPT, Death, Generation, Refusal, Standing, Supervisor, spoken};
+use super::{Action, DEATHS_KEPT, Death, Generation, Standing, Supervisor, spoken};
 
 /// The present worker is on its way out.
 #[derive(Debug, Clone, PartialEq)]
@@ -152,6 +152,16 @@ impl Supervisor {
             self.respawn = None;
             self.spawn(now);
         }
+    }
+
+    /// When `respawn_if_due` has something to do: only an empty slot is filled.
+    pub(super) fn spawn_deadline(&self) -> Option<Mono> {
+        if self.worker.is_some() || self.stopping.is_some() {
+            return None;
+        }
+        let respawn = self.respawn.as_ref().map(|respawn| respawn.at);
+        let retry = self.parked.as_ref().map(|parked| parked.retry_at);
+        [respawn, retry].into_iter().flatten().min()
     }
 
     fn spawn(&mut self, now: Mono) {
@@ -340,9 +350,9 @@ impl Supervisor {
         if self.stopping.is_some_and(|stopping| stopping.keep_worker) {
             return;
         }
-        let (line, deadline, purpose) = (retirement.line, retirement.deadline, retirement.purpose);
-        let running = self.running();
-        if running + self.requests.waiting_before(line) == 0 {
+        let (deadline, purpose) = (retirement.deadline, retirement.purpose);
+        let running = self.requests.in_flight();
+        if running == 0 && !self.requests.any_waiting_before(self.line()) {
             self.terminate(StopReason::Planned, now.mono);
             return;
         }
@@ -379,8 +389,8 @@ impl Supervisor {
             return;
         }
         let (line, since, ends) = (drain.line, drain.since, drain.ends);
-        let (running, waiting) = (self.running(), self.requests.waiting_before(line));
-        if running + waiting == 0 {
+        let running = self.requests.in_flight();
+        if running == 0 && !self.requests.any_waiting_before(line) {
             let took = spoken(now - since);
             self.record("drained", format!("drained after {took}"));
             let operations = self.drain.as_mut().map_or_else(Vec::new, |drain| {
@@ -391,6 +401,7 @@ impl Supervisor {
             self.reply_all(operations, &Outcome::new(OutcomeKind::Done, format!("drained after {took}")));
         } else if ends.is_some_and(|ends| now >= ends) {
             // Nothing is broken for a drain: it goes on, only the verb stops waiting and nothing more is assigned.
+            let waiting = self.requests.waiting_before(line);
             let message = format!(
                 "{running} requests still running, {waiting} still waiting after {}; the drain goes on, `mlxsupctl \
                  resume` aborts it",
@@ -450,13 +461,15 @@ impl Supervisor {
         let generation = worker.generation;
         self.record("worker_crashed", format!("worker {generation} {why}"));
         let served = worker.ready_at.map(|ready| now.mono - ready);
-        self.replacement.get_or_insert_with(|| Replacement {
+        let replacement = self.replacement.get_or_insert_with(|| Replacement {
             reason: format!("crash: {why}"),
             since: now.mono,
             stop_at: None,
             gone_at: Some(now.mono),
             planned: false,
         });
+        // A hand-over whose successor fails is an outage, and shown and steered as one.
+        replacement.planned = false;
         let dice = self.roll();
         let load = worker.load_time(now.mono);
         let verdict = self.crashes.crashed(&self.config.restart, served, load, dice, now.mono);
@@ -480,13 +493,14 @@ impl Supervisor {
     fn park(&mut self, crashes: u32, why: &str, now: Mono) {
         let window = spoken(self.config.restart.budget.window);
         let retry_at = now + self.config.restart.retry_parked;
-        let why = format!("{crashes} crashes in {window}, the last one: {why}");
+        let why = match crashes {
+            1 => why.to_owned(),
+            _ => format!("{crashes} crashes in {window}, the last one: {why}"),
+        };
         self.record("parked", format!("{why}; next try in {}", spoken(self.config.restart.retry_parked)));
-        self.parked = Some(Parked { why: why.clone(), since: now, retry_at });
+        let since = self.parked.as_ref().map_or(now, |parked| parked.since);
+        self.parked = Some(Parked { why: why.clone(), since, retry_at });
         self.respawn = None;
-        // Interrupted requests whose judgement is pending are waiting too, and are answered with the rest.
-        let refusal = self.parked_refusal();
-        self.refuse_waiting(&refusal);
         let waiting = std::mem::take(&mut self.awaiting_ready);
         self.reply_all(waiting, &Outcome::new(OutcomeKind::Failed, format!("parked: {why}")));
     }
@@ -507,10 +521,6 @@ impl Supervisor {
                 let message = format!("unloaded after {took}");
                 self.record("unloaded", message.clone());
                 self.reply_all(retirement.operations, &Outcome::new(OutcomeKind::Done, message));
-                self.refuse_waiting(&Refusal::new(
-                    Code::Unloaded,
-                    "The model was unloaded; `mlxsupctl load` starts it again.",
-                ));
             }
             Purpose::Sleep => {
                 self.asleep = true;
