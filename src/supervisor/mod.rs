@@ -7,8 +7,9 @@
 //! ```text
 //! door      Submitted ─▶ admission ─▶ queue ─▶ dispatch ─▶ Assign          requests.rs, table.rs, queue.rs
 //! worker    Spawn ─▶ Loading ─▶ Ready ─▶ Stopping ─▶ gone                   worker_life.rs, health.rs
-//! slot      none ─ spawn ─▶ worker ─ retire (drain, stop) ─▶ none ─ …       succession.rs, backoff.rs
-//! asked by  operators (operations.rs, permits.rs) · rules (rules.rs) · schedules (agenda.rs)
+//! slot      none ─ spawn ─▶ worker ─ retire (drain, stop) ─▶ none ─ …       succession.rs, retirement.rs, backoff.rs
+//! asked by  operators (operations.rs, drain.rs, permits.rs) · rules and schedules (unattended.rs, rules.rs, agenda.rs)
+//! the end   TERM, grace, exit                                               stopping.rs
 //! seen by   snapshot.rs
 //! ```
 //!
@@ -20,6 +21,7 @@
 pub mod action;
 pub mod agenda;
 pub mod backoff;
+mod drain;
 pub mod event;
 pub mod health;
 pub mod ids;
@@ -30,11 +32,14 @@ pub mod queue;
 pub mod refusal;
 pub mod request;
 mod requests;
+mod retirement;
 pub mod rules;
 pub mod snapshot;
+mod stopping;
 mod succession;
 pub mod table;
 pub mod time;
+mod unattended;
 pub mod verbs;
 pub mod worker_life;
 
@@ -53,10 +58,13 @@ pub use time::{Mono, Now, Wall};
 
 use self::agenda::Agenda;
 use self::backoff::CrashHistory;
+use self::drain::Drain;
 use self::event::ExitStatus;
 use self::ledger::{Ledger, Pace};
+use self::retirement::{Replacement, Retirement};
 use self::rules::RuleBook;
-use self::succession::{Drain, Parked, Replacement, Respawn, Retirement, Stopping};
+use self::stopping::Stopping;
+use self::succession::{Parked, Respawn};
 use self::table::RequestTable;
 use self::worker_life::Worker;
 use crate::config::Config;
@@ -172,6 +180,7 @@ impl Supervisor {
             Event::StopAsked { keep_worker } => self.stop_asked(keep_worker, now),
             Event::Reconfigured { config } => {
                 self.rules = RuleBook::new(&config.rules, &self.rules);
+                self.agenda.keep_only(&config.schedules);
                 self.config = *config;
             }
             Event::Tick => {}

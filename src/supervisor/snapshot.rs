@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::ledger::Ledger;
-use super::succession::{Purpose, Replacement};
+use super::retirement::{Purpose, Replacement};
 use super::time::{Mono, Now, Wall};
 use super::worker_life::{Life, StopReason, Worker};
 use super::{Standing, Supervisor, spoken};
@@ -130,7 +130,7 @@ impl Supervisor {
         }
         if let Some(retirement) = &self.retirement {
             return match retirement.purpose {
-                Purpose::Restart => State::Handover,
+                Purpose::Restart { .. } => State::Handover,
                 Purpose::Unload { .. } | Purpose::Sleep => State::Draining,
                 Purpose::Stop => State::Stopping,
             };

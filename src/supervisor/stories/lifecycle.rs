@@ -1,7 +1,6 @@
 //! From the first start to readiness, and the ladder under a worker that does not get there.
 
 use super::*;
-use crate::supervisor::Standing;
 
 #[test]
 fn the_first_tick_starts_the_worker_and_requests_wait_for_it() {

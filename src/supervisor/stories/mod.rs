@@ -22,7 +22,7 @@ use super::event::{Answer, Exit, ExitStatus, Vitals, WorkerFacts};
 use super::request::{Class, Outcome as End, Report, Submission};
 use super::verbs::{Outcome, OutcomeKind, RestartAsked, Verb};
 use super::{
-    Action, Code, Event, Generation, Mono, Now, OperationId, Persistent, Refusal, RequestId, Supervisor, Wall,
+    Action, Code, Event, Generation, Mono, Now, OperationId, Persistent, Refusal, RequestId, Standing, Supervisor, Wall,
 };
 use crate::config::Config;
 use crate::control::view::State;
