@@ -58,6 +58,11 @@ impl Agenda {
         true
     }
 
+    /// Forgets firings of schedules that a reload removed.
+    pub fn keep_only(&mut self, schedules: &[Schedule]) {
+        self.due.retain(|due| schedules.iter().any(|schedule| schedule.name == due.name));
+    }
+
     /// The first firing that can be settled now, with the choice; removes it.
     pub fn settle(&mut self, quiet: bool, free: bool, now: Mono) -> Option<(Due, Choice)> {
         let index = self.due.iter().position(|due| choose(due, quiet, free, now) != Choice::Wait)?;

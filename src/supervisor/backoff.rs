@@ -2,7 +2,8 @@
 //!
 //! Delay n is `initial · 2^n`, capped, times a jitter in 0.75–1.25 so that several machines do not restart in step. The
 //! count starts anew after a worker was ready for max(10 min, 3 × its load time): a slow loader must not look healthy
-//! merely because loading took long.
+//! merely because loading took long. Workers that never became ready are also counted without the window: loads that
+//! hang until `worker.start_timeout` are too slow to fill it, and would be tried for ever.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -35,6 +36,8 @@ pub enum Verdict {
 pub struct CrashHistory {
     at: VecDeque<Mono>,
     consecutive: u32,
+    /// Workers in a row that never became ready.
+    unready: u32,
 }
 
 impl CrashHistory {
@@ -55,16 +58,22 @@ impl CrashHistory {
         while self.at.front().is_some_and(|at| now - *at > policy.budget.window) {
             self.at.pop_front();
         }
+        self.unready = if served.is_some() { 0 } else { self.unready.saturating_add(1) };
         let crashes = u32::try_from(self.at.len()).unwrap_or(u32::MAX);
         let delay = jittered(policy, self.consecutive, dice);
         self.consecutive = self.consecutive.saturating_add(1);
-        if crashes > policy.budget.crashes { Verdict::Park { crashes } } else { Verdict::Retry { delay, crashes } }
+        if crashes.max(self.unready) > policy.budget.crashes {
+            Verdict::Park { crashes }
+        } else {
+            Verdict::Retry { delay, crashes }
+        }
     }
 
     /// An operator, or a long healthy life, starts the count anew.
     pub fn forgive(&mut self) {
         self.at.clear();
         self.consecutive = 0;
+        self.unready = 0;
     }
 }
 
@@ -120,12 +129,13 @@ mod tests {
     #[test]
     fn a_window_without_crashes_restores_the_budget() {
         let mut history = CrashHistory::default();
+        let served = Some(Duration::from_secs(1));
         for n in 0..5 {
-            delay(history.crashed(&policy(), None, Duration::ZERO, 0, Mono(n)));
+            delay(history.crashed(&policy(), served, Duration::ZERO, 0, Mono(n)));
         }
         let later = Mono(0) + Duration::from_secs(1801);
         assert!(matches!(
-            history.crashed(&policy(), None, Duration::ZERO, 0, later),
+            history.crashed(&policy(), served, Duration::ZERO, 0, later),
             Verdict::Retry { crashes: 1, .. }
         ));
     }

@@ -82,10 +82,9 @@ impl HealthTracker {
                 self.last_miss.clone_from(&vitals.missed);
             }
         }
-        if let Some(cpu_ms) = vitals.cpu_ms
-            && cpu_ms >= self.cpu_ms.saturating_add(CPU_MOVED_MS)
-        {
-            moved = true;
+        if let Some(cpu_ms) = vitals.cpu_ms {
+            // Per interval, not summed up: answering probes for minutes is no movement of the engine.
+            moved |= cpu_ms >= self.cpu_ms.saturating_add(CPU_MOVED_MS);
             self.cpu_ms = cpu_ms;
         }
         if let Some(page_ins) = vitals.page_ins {
@@ -219,6 +218,20 @@ mod tests {
         }
         tracker.observe(&stopped, at(15));
         assert!(matches!(tracker.verdict(&policy(), false, at(15)), Verdict::Dead { .. }));
+    }
+
+    #[test]
+    fn the_cpu_time_of_answering_probes_is_no_movement() {
+        let mut tracker = HealthTracker::new(at(0));
+        let mut died_at = None;
+        for n in 1..100 {
+            tracker.observe(&Vitals { cpu_ms: Some(n * 4), ..answer(0, 0) }, at(n * 5));
+            if matches!(tracker.verdict(&policy(), true, at(n * 5)), Verdict::Dead { .. }) {
+                died_at = Some(n * 5);
+                break;
+            }
+        }
+        assert_eq!(died_at, Some(120), "a wedged engine whose status thread answers");
     }
 
     #[test]

@@ -5,10 +5,11 @@
 //! list of (event, now) replays to the same actions.
 //!
 //! ```text
-//! door      Submitted ─▶ admission ─▶ queue ─▶ dispatch ─▶ Assign          requests.rs, queue.rs
+//! door      Submitted ─▶ admission ─▶ queue ─▶ dispatch ─▶ Assign          requests.rs, table.rs, queue.rs
 //! worker    Spawn ─▶ Loading ─▶ Ready ─▶ Stopping ─▶ gone                   worker_life.rs, health.rs
-//! slot      none ─ spawn ─▶ worker ─ retire (drain, stop) ─▶ none ─ …       succession.rs, backoff.rs
-//! asked by  operators (operations.rs, permits.rs) · rules (rules.rs) · schedules (agenda.rs)
+//! slot      none ─ spawn ─▶ worker ─ retire (drain, stop) ─▶ none ─ …       succession.rs, retirement.rs, backoff.rs
+//! asked by  operators (operations.rs, drain.rs, permits.rs) · rules and schedules (unattended.rs, rules.rs, agenda.rs)
+//! the end   TERM, grace, exit                                               stopping.rs
 //! seen by   snapshot.rs
 //! ```
 //!
@@ -20,6 +21,7 @@
 pub mod action;
 pub mod agenda;
 pub mod backoff;
+mod drain;
 pub mod event;
 pub mod health;
 pub mod ids;
@@ -30,12 +32,19 @@ pub mod queue;
 pub mod refusal;
 pub mod request;
 mod requests;
+mod retirement;
 pub mod rules;
 pub mod snapshot;
+mod stopping;
 mod succession;
+pub mod table;
 pub mod time;
+mod unattended;
 pub mod verbs;
 pub mod worker_life;
+
+#[cfg(test)]
+mod stories;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -49,12 +58,14 @@ pub use time::{Mono, Now, Wall};
 
 use self::agenda::Agenda;
 use self::backoff::CrashHistory;
+use self::drain::Drain;
 use self::event::ExitStatus;
 use self::ledger::{Ledger, Pace};
-use self::queue::Queue;
-use self::request::Request;
+use self::retirement::{Replacement, Retirement};
 use self::rules::RuleBook;
-use self::succession::{Drain, Parked, Replacement, Respawn, Retirement, Stopping};
+use self::stopping::Stopping;
+use self::succession::{Parked, Respawn};
+use self::table::RequestTable;
 use self::worker_life::Worker;
 use crate::config::Config;
 
@@ -81,9 +92,7 @@ pub struct Supervisor {
     stopping: Option<Stopping>,
     /// Last time a request ran, waited or ended.
     last_busy: Mono,
-    requests: BTreeMap<RequestId, Request>,
-    queue: Queue,
-    next_seq: u64,
+    requests: RequestTable,
     /// Recent worker deaths and whether we caused them; judges requests whose link broke.
     deaths: BTreeMap<Generation, Death>,
     /// Verbs that wait for a ready worker.
@@ -130,9 +139,7 @@ impl Supervisor {
             asleep: false,
             stopping: None,
             last_busy: now.mono,
-            requests: BTreeMap::new(),
-            queue: Queue::default(),
-            next_seq: 1,
+            requests: RequestTable::default(),
             deaths: BTreeMap::new(),
             awaiting_ready: Vec::new(),
             awaiting_clear: Vec::new(),
@@ -173,6 +180,7 @@ impl Supervisor {
             Event::StopAsked { keep_worker } => self.stop_asked(keep_worker, now),
             Event::Reconfigured { config } => {
                 self.rules = RuleBook::new(&config.rules, &self.rules);
+                self.agenda.keep_only(&config.schedules);
                 self.config = *config;
             }
             Event::Tick => {}
@@ -186,11 +194,12 @@ impl Supervisor {
         self.judge_adrift(now.mono);
         self.expire_waiting(now.mono);
         self.keep_worker_deadlines(now.mono);
-        self.advance_retirement(now);
-        self.advance_drain(now.mono);
         self.settle_agenda(now);
         self.fall_asleep(now);
+        self.advance_retirement(now);
+        self.advance_drain(now.mono);
         self.respawn_if_due(now.mono);
+        self.refuse_unservable();
         self.dispatch(now.mono);
         self.exit_if_stopped(now.mono);
     }
@@ -203,8 +212,7 @@ impl Supervisor {
         [
             self.worker.as_ref().and_then(Worker::deadline),
             self.retirement.as_ref().filter(|_| self.worker_is_ready()).map(|retirement| retirement.deadline),
-            self.respawn.as_ref().map(|respawn| respawn.at),
-            self.parked.as_ref().map(|parked| parked.retry_at),
+            self.spawn_deadline(),
             self.drain.as_ref().and_then(Drain::deadline),
             self.agenda.deadline(now),
             idle,
@@ -218,7 +226,7 @@ impl Supervisor {
     /// Requests ahead of this one in the queue; `None` if it does not wait.
     #[must_use]
     pub fn position(&self, id: RequestId) -> Option<usize> {
-        self.queue.position(id)
+        self.requests.queue().position(id)
     }
 
     /// The configuration in force.

@@ -24,8 +24,7 @@ pub fn permit(verb: &Verb, state: State) -> Permit {
     }
     match verb {
         Verb::Drain { .. } => match state {
-            S::Serving | S::Starting | S::Draining => Granted,
-            S::Drained => Already("already drained"),
+            S::Serving | S::Starting | S::Draining | S::Drained => Granted,
             S::Handover => {
                 Denied("a hand-over is in progress; wait for it, or abort its drain with `mlxsupctl resume`")
             }
@@ -56,8 +55,8 @@ pub fn permit(verb: &Verb, state: State) -> Permit {
             S::Stopping => Denied("the daemon is stopping"),
         },
         Verb::Load { .. } => match state {
-            S::Unloaded | S::Asleep => Granted,
-            S::Serving | S::Draining | S::Drained | S::Handover => Already("already loaded"),
+            S::Unloaded | S::Asleep | S::Draining => Granted,
+            S::Serving | S::Drained | S::Handover => Already("already loaded"),
             S::Starting => Already("already loading"),
             S::Parked => Denied("parked after too many crashes; `mlxsupctl restart` tries again"),
             S::Stranded => Denied("a dead worker's memory has not come back; reboot, then start again"),

@@ -42,6 +42,18 @@ impl Queue {
         self.order.iter().map(|entry| entry.id)
     }
 
+    /// Requests that lost their worker, in order of service.
+    pub fn interrupted(&self) -> impl Iterator<Item = RequestId> + '_ {
+        self.order.iter().take_while(|entry| !entry.fresh).map(|entry| entry.id)
+    }
+
+    /// The first request that has not been assigned yet.
+    #[must_use]
+    pub fn first_fresh(&self) -> Option<RequestId> {
+        let before_all = Entry { fresh: true, seq: 0, id: RequestId(0), bytes: 0 };
+        self.order.range(before_all..).next().map(|entry| entry.id)
+    }
+
     /// Requests before this one; `None` if it does not wait.
     #[must_use]
     pub fn position(&self, id: RequestId) -> Option<usize> {

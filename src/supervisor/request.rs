@@ -81,6 +81,8 @@ pub struct Request {
     pub submission: Submission,
     /// When it was admitted.
     pub admitted_at: Mono,
+    /// When it gives up waiting for its first assignment. Fixed at the door: a reload changes no promise.
+    pub expires_at: Mono,
     /// Where it stands.
     pub place: Place,
     /// True once it has been assigned: from then on it no longer expires.
@@ -89,6 +91,8 @@ pub struct Request {
     pub carried: u32,
     /// A worker died under it without a token: it runs alone until it gains one.
     pub suspect: bool,
+    /// Links in a row that broke under it without a token while their worker lived on.
+    pub broken_links: u32,
 }
 
 /// Where a request stands.
@@ -115,15 +119,25 @@ pub enum Place {
 }
 
 impl Request {
+    /// A request that has just come through the door.
+    #[must_use]
+    pub fn admitted(seq: u64, submission: Submission, expires_at: Mono, now: Mono) -> Self {
+        Self {
+            seq,
+            submission,
+            admitted_at: now,
+            expires_at,
+            place: Place::Queued,
+            assigned_before: false,
+            carried: 0,
+            suspect: false,
+            broken_links: 0,
+        }
+    }
+
     /// True while it holds a slot of `generation`.
     #[must_use]
     pub fn runs_on(&self, generation: Generation) -> bool {
         matches!(self.place, Place::Running { on, .. } if on == generation)
-    }
-
-    /// True while it waits for a slot.
-    #[must_use]
-    pub fn is_waiting(&self) -> bool {
-        matches!(self.place, Place::Queued | Place::Adrift { .. })
     }
 }

@@ -4,14 +4,30 @@
 
 use std::time::Duration;
 
-use super::request::{Outcome, Place, Report, Request, Submission};
+use super::request::{Outcome, Place, Report, Submission};
 use super::time::Mono;
+use super::worker_life::Worker;
 use super::{Action, Code, Generation, Refusal, RequestId, Supervisor};
 use crate::config::Engine;
 use crate::control::view::State;
 
 /// How long a broken link may wait for news of its worker's death before it counts as a mere link failure.
 const JUDGE_WITHIN: Duration = Duration::from_secs(2);
+
+/// Links in a row that may break under a request without a token while the worker lives: a worker that hangs up on one
+/// request must not be asked for ever.
+const BROKEN_LINKS_ALLOWED: u32 = 2;
+
+/// What became of the worker a request was lost from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It lives, or its exit has not been reported yet.
+    Unknown,
+    /// We stopped it as planned.
+    Stopped,
+    /// It died, or was found dead.
+    Died,
+}
 
 impl Supervisor {
     pub(super) fn submitted(&mut self, id: RequestId, submission: Submission, now: Mono) {
@@ -20,42 +36,17 @@ impl Supervisor {
             self.actions.push(Action::Refuse { id, refusal });
             return;
         }
-        let seq = self.next_seq;
-        self.next_seq += 1;
-        self.queue.push(id, seq, submission.body_bytes, true);
-        self.requests.insert(
-            id,
-            Request {
-                seq,
-                submission,
-                admitted_at: now,
-                place: Place::Queued,
-                assigned_before: false,
-                carried: 0,
-                suspect: false,
-            },
-        );
+        let longest = now + self.config.queue.max_wait;
+        let expires_at = submission.deadline.map_or(longest, |deadline| deadline.min(longest));
+        self.requests.admit(id, submission, expires_at, now);
         if self.asleep {
             self.wake(now);
         }
     }
 
     fn admit(&self, submission: &Submission) -> Result<(), Refusal> {
-        match self.state() {
-            State::Stopping => {
-                return Err(Refusal::new(Code::Stopping, "The daemon is stopping; try again once it is back."));
-            }
-            State::Unloaded => {
-                return Err(Refusal::new(Code::Unloaded, "The model is unloaded; `mlxsupctl load` starts it again."));
-            }
-            State::Parked => return Err(self.parked_refusal()),
-            State::Stranded => {
-                return Err(Refusal::new(
-                    Code::Stranded,
-                    "A dead worker's memory has not come back; reboot the machine.",
-                ));
-            }
-            State::Starting | State::Serving | State::Handover | State::Draining | State::Drained | State::Asleep => {}
+        if let Some(refusal) = self.no_worker_will_come() {
+            return Err(refusal);
         }
         if self.drain.as_ref().is_some_and(|drain| drain.refuse) {
             return Err(Refusal::new(Code::Draining, "The service is drained; `mlxsupctl resume` opens it again."));
@@ -65,17 +56,17 @@ impl Supervisor {
             return Err(Refusal::new(Code::MemoryPressure, message).with_retry_after(Duration::from_secs(20)));
         }
         let limits = &self.config.queue;
-        let bytes = self.queue.bytes().saturating_add(submission.body_bytes);
-        let full = if self.queue.len() >= limits.max_waiting {
-            Some(format!("{} requests are waiting (queue.max_waiting)", self.queue.len()))
-        } else if bytes > limits.max_bytes && !self.queue.is_empty() {
-            Some(format!("{} bytes of requests are waiting (queue.max_bytes)", self.queue.bytes()))
+        let bytes = self.requests.queue().bytes().saturating_add(submission.body_bytes);
+        let full = if self.requests.queue().len() >= limits.max_waiting {
+            Some(format!("{} requests are waiting (queue.max_waiting)", self.requests.queue().len()))
+        } else if bytes > limits.max_bytes && !self.requests.queue().is_empty() {
+            Some(format!("{} bytes of requests are waiting (queue.max_bytes)", self.requests.queue().bytes()))
         } else {
             None
         };
         match full {
             Some(full) => {
-                let after = self.pace.wait_for(self.queue.len());
+                let after = self.pace.wait_for(self.requests.queue().len());
                 let message = format!("The queue is full: {full}; try again in {} s.", after.as_secs());
                 Err(Refusal::new(Code::QueueFull, message).with_retry_after(after))
             }
@@ -83,9 +74,48 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn parked_refusal(&self) -> Refusal {
-        let why = self.parked.as_ref().map_or("the worker keeps failing", |parked| parked.why.as_str());
-        Refusal::new(Code::Parked, format!("The worker is parked: {why}. `mlxsupctl restart` tries again."))
+    /// Why waiting is in vain, in the states where it is.
+    fn no_worker_will_come(&self) -> Option<Refusal> {
+        match self.state() {
+            State::Stopping => Some(stopping_refusal()),
+            State::Unloaded => {
+                Some(Refusal::new(Code::Unloaded, "The model is unloaded; `mlxsupctl load` starts it again."))
+            }
+            State::Parked => {
+                let why = self.parked.as_ref().map_or("the worker keeps failing", |parked| parked.why.as_str());
+                let message = format!("The worker is parked: {why}. `mlxsupctl restart` tries again.");
+                Some(Refusal::new(Code::Parked, message))
+            }
+            State::Stranded => {
+                let message = "A dead worker's memory has not come back; reboot the machine.";
+                Some(Refusal::new(Code::Stranded, message))
+            }
+            State::Starting | State::Serving | State::Handover | State::Draining | State::Drained | State::Asleep => {
+                None
+            }
+        }
+    }
+
+    /// Nobody waits where no worker will come. At every step, not only when such a state begins: sessions report their
+    /// broken links after the exit that caused it.
+    pub(super) fn refuse_unservable(&mut self) {
+        if self.requests.queue().is_empty() {
+            return;
+        }
+        if let Some(refusal) = self.no_worker_will_come() {
+            let waiting: Vec<RequestId> = self.requests.queue().iter().collect();
+            for id in waiting {
+                self.refuse(id, refusal.clone());
+            }
+        }
+    }
+
+    /// Ends everything, at the daemon's end.
+    pub(super) fn refuse_all(&mut self) {
+        let all: Vec<RequestId> = self.requests.ids().collect();
+        for id in all {
+            self.refuse(id, stopping_refusal());
+        }
     }
 
     pub(super) fn reported(&mut self, id: RequestId, report: Report, now: Mono) {
@@ -99,66 +129,77 @@ impl Supervisor {
     }
 
     fn progressed(&mut self, id: RequestId, generation: Generation, now: Mono) {
-        let Some(request) = self.requests.get_mut(&id) else { return };
-        if !request.runs_on(generation) {
-            return;
-        }
-        request.place = Place::Running { on: generation, progressed: true };
-        request.suspect = false;
-        if let Some(worker) = self.worker.as_mut().filter(|worker| worker.generation == generation) {
+        if self.requests.progressed(id, generation)
+            && let Some(worker) = self.worker.as_mut().filter(|worker| worker.generation == generation)
+        {
             worker.token_seen(now);
         }
     }
 
     fn interrupted(&mut self, id: RequestId, generation: Generation, progressed: bool, why: &str, now: Mono) {
-        let Some(request) = self.requests.get_mut(&id) else { return };
-        if !request.runs_on(generation) {
-            return;
-        }
-        request.place = Place::Adrift { from: generation, progressed, judge_at: now + JUDGE_WITHIN };
-        let (seq, bytes) = (request.seq, request.submission.body_bytes);
-        if self.config.worker.engine == Engine::Native {
-            self.queue.push(id, seq, bytes, false);
-            return;
-        }
+        let Some(progressed) = self.requests.set_adrift(id, generation, progressed, now + JUDGE_WITHIN) else { return };
         // Other engines cannot continue: without a token the request starts afresh, with one it ends.
-        if progressed {
+        if progressed && self.config.worker.engine != Engine::Native {
             let refusal = Refusal::new(Code::EngineError, format!("The worker was lost in mid-answer ({why}); retry."));
             self.refuse(id, refusal);
-        } else {
-            self.queue.push(id, seq, bytes, false);
         }
     }
 
     /// Decides about requests whose link broke, as soon as it is known whether their worker died.
     pub(super) fn judge_adrift(&mut self, now: Mono) {
-        let mut refused = Vec::new();
-        for (id, request) in &mut self.requests {
+        if self.requests.adrift().is_empty() {
+            return;
+        }
+        let adrift: Vec<RequestId> = self.requests.adrift().iter().copied().collect();
+        for id in adrift {
+            let Some(request) = self.requests.get(id) else { continue };
             let Place::Adrift { from, progressed, judge_at } = request.place else { continue };
-            let death = self.deaths.get(&from);
-            if death.is_none() && now < judge_at {
+            let fate = self.fate(from);
+            if fate == Fate::Unknown && now < judge_at {
                 continue;
             }
-            request.place = Place::Queued;
-            request.carried += 1;
-            let blamed = death.is_some_and(|death| !death.explained) && !progressed;
-            if blamed && request.suspect {
+            // Only a token clears a suspicion: a planned stop or a broken link proves nothing.
+            let suspected = request.suspect && !progressed;
+            let blamed = fate == Fate::Died && !progressed;
+            let broken_links = match fate {
+                Fate::Unknown if !progressed => request.broken_links + 1,
+                Fate::Unknown => 1,
+                Fate::Died | Fate::Stopped => 0,
+            };
+            self.requests.judged(id, fate != Fate::Unknown, suspected || blamed, broken_links);
+            if suspected && blamed {
                 // Suspects run alone, so this second death is its own doing.
-                refused.push(*id);
+                let message = "This request twice ended the worker without gaining a token, the second time running \
+                               alone; change the request before sending it again.";
+                self.refuse(id, Refusal::new(Code::Poisoned, message));
+                self.record("request_poisoned", format!("{id} ended two workers and was failed"));
+            } else if broken_links > BROKEN_LINKS_ALLOWED {
+                let message = format!(
+                    "The link to the worker broke {broken_links} times in a row without a token; look at \
+                     logs/worker.log, then send the request again."
+                );
+                self.refuse(id, Refusal::new(Code::EngineError, message));
+                self.record("request_failed", format!("{id}: its link broke {broken_links} times in a row"));
             }
-            request.suspect = blamed;
         }
-        for id in refused {
-            let message = "This request twice ended the worker without gaining a token, the second time running alone; \
-                           change the request before sending it again.";
-            self.refuse(id, Refusal::new(Code::Poisoned, message));
-            self.record("request_poisoned", format!("{id} ended two workers and was failed"));
+    }
+
+    /// What became of a worker, as far as is known.
+    fn fate(&self, generation: Generation) -> Fate {
+        let planned = match self.deaths.get(&generation) {
+            Some(death) => Some(death.explained),
+            // A worker under TERM may close its links long before it is gone.
+            None => self.worker.as_ref().filter(|worker| worker.generation == generation).and_then(Worker::is_stopped),
+        };
+        match planned {
+            Some(true) => Fate::Stopped,
+            Some(false) => Fate::Died,
+            None => Fate::Unknown,
         }
     }
 
     fn ended(&mut self, id: RequestId, outcome: &Outcome, now: Mono) {
-        let Some(request) = self.requests.remove(&id) else { return };
-        self.queue.remove(id, request.seq, request.submission.body_bytes);
+        let Some(request) = self.requests.remove(id) else { return };
         self.last_busy = now;
         match outcome {
             Outcome::Answered { .. } => {
@@ -184,31 +225,15 @@ impl Supervisor {
 
     /// Ends an admitted request with an error of ours.
     fn refuse(&mut self, id: RequestId, refusal: Refusal) {
-        if let Some(request) = self.requests.remove(&id) {
-            self.queue.remove(id, request.seq, request.submission.body_bytes);
+        if self.requests.remove(id).is_some() {
             self.ledger.lost += 1;
             self.actions.push(Action::Refuse { id, refusal });
         }
     }
 
-    /// Ends everything that waits.
-    pub(super) fn refuse_waiting(&mut self, refusal: &Refusal) {
-        let waiting: Vec<RequestId> =
-            self.requests.iter().filter(|(_, request)| request.is_waiting()).map(|(id, _)| *id).collect();
-        for id in waiting {
-            self.refuse(id, refusal.clone());
-        }
-    }
-
     pub(super) fn expire_waiting(&mut self, now: Mono) {
-        let expired: Vec<RequestId> = self
-            .requests
-            .iter()
-            .filter(|(_, request)| self.expiry(request).is_some_and(|expiry| now >= expiry))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in expired {
-            let waited = self.requests.get(&id).map_or(Duration::ZERO, |request| now - request.admitted_at);
+        while let Some((at, id)) = self.requests.first_expiry().filter(|(at, _)| now >= *at) {
+            let waited = self.requests.get(id).map_or(Duration::ZERO, |request| at - request.admitted_at);
             let message = format!(
                 "No worker was free within {} s; raise x-mlxsup-timeout or queue.max_wait, or send less at once.",
                 waited.as_secs()
@@ -217,46 +242,27 @@ impl Supervisor {
         }
     }
 
-    /// When a request gives up waiting; `None` once it has been assigned.
-    fn expiry(&self, request: &Request) -> Option<Mono> {
-        if request.assigned_before || !request.is_waiting() {
-            return None;
-        }
-        let longest = request.admitted_at + self.config.queue.max_wait;
-        Some(request.submission.deadline.map_or(longest, |deadline| deadline.min(longest)))
-    }
-
     pub(super) fn request_deadline(&self) -> Option<Mono> {
-        self.requests
-            .values()
-            .filter_map(|request| match request.place {
-                Place::Adrift { judge_at, .. } => Some(judge_at),
-                Place::Queued | Place::Running { .. } => self.expiry(request),
-            })
-            .min()
+        let expiry = self.requests.first_expiry().map(|(at, _)| at);
+        [expiry, self.requests.first_judgement()].into_iter().flatten().min()
     }
 
     /// Pairs the queue's head with free slots.
     pub(super) fn dispatch(&mut self, now: Mono) {
+        // A link has just broken and the exit may be on its way: whoever is sent into a dying worker becomes a suspect.
+        if !self.requests.adrift().is_empty() {
+            return;
+        }
         loop {
             let Some(worker) = self.worker.as_ref().filter(|worker| worker.accepts()) else { return };
             let (generation, slots) = (worker.generation, worker.slots() as usize);
             let running = self.running();
-            let quarantine = self
-                .requests
-                .values()
-                .any(|request| request.suspect && matches!(request.place, Place::Running { progressed: false, .. }));
-            if running >= slots || quarantine {
+            if running >= slots || self.requests.quarantined(generation) {
                 return;
             }
-            let line = self.line();
-            let next = self.queue.iter().find_map(|id| {
-                let request = self.requests.get(&id)?;
-                (request.place == Place::Queued && request.seq < line).then_some((id, request.suspect))
-            });
-            let Some((id, suspect)) = next else { return };
+            let Some((id, request)) = self.requests.next_before(self.line()) else { return };
             // A suspect runs alone. Nobody overtakes it meanwhile, so it cannot starve.
-            if suspect && running > 0 {
+            if request.suspect && running > 0 {
                 return;
             }
             self.assign(id, generation, now);
@@ -265,13 +271,11 @@ impl Supervisor {
 
     fn assign(&mut self, id: RequestId, generation: Generation, now: Mono) {
         let idle_before = self.running() == 0;
-        let Some(request) = self.requests.get_mut(&id) else { return };
-        self.queue.remove(id, request.seq, request.submission.body_bytes);
-        request.place = Place::Running { on: generation, progressed: false };
+        let Some(request) = self.requests.get(id) else { return };
         if !request.assigned_before {
-            request.assigned_before = true;
             self.ledger.longest_wait = self.ledger.longest_wait.max(now - request.admitted_at);
         }
+        self.requests.assign(id, generation);
         if idle_before && let Some(worker) = self.worker.as_mut() {
             worker.work_began(now);
         }
@@ -280,7 +284,7 @@ impl Supervisor {
     }
 
     /// Requests that arrived before this may be assigned; later ones wait.
-    fn line(&self) -> u64 {
+    pub(super) fn line(&self) -> u64 {
         let retirement = self.retirement.as_ref().map_or(u64::MAX, |retirement| retirement.line);
         let drain = self.drain.as_ref().map_or(u64::MAX, |drain| drain.line);
         retirement.min(drain)
@@ -288,12 +292,10 @@ impl Supervisor {
 
     /// Requests that hold a slot of the present worker.
     pub(super) fn running(&self) -> usize {
-        let Some(worker) = &self.worker else { return 0 };
-        self.requests.values().filter(|request| request.runs_on(worker.generation)).count()
+        self.worker.as_ref().map_or(0, |worker| self.requests.running_on(worker.generation))
     }
+}
 
-    /// Requests from before `line` that still wait.
-    pub(super) fn waiting_before(&self, line: u64) -> usize {
-        self.requests.values().filter(|request| request.is_waiting() && request.seq < line).count()
-    }
+fn stopping_refusal() -> Refusal {
+    Refusal::new(Code::Stopping, "The daemon is stopping; try again once it is back.")
 }

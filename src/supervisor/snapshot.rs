@@ -7,9 +7,9 @@ use std::fmt;
 use std::time::Duration;
 
 use super::ledger::Ledger;
-use super::succession::{Purpose, Replacement};
+use super::retirement::{Purpose, Replacement};
 use super::time::{Mono, Now, Wall};
-use super::worker_life::{Life, Worker};
+use super::worker_life::{Life, StopReason, Worker};
 use super::{Standing, Supervisor, spoken};
 use crate::control::view::{RuleState, State};
 
@@ -130,7 +130,7 @@ impl Supervisor {
         }
         if let Some(retirement) = &self.retirement {
             return match retirement.purpose {
-                Purpose::Restart => State::Handover,
+                Purpose::Restart { .. } => State::Handover,
                 Purpose::Unload { .. } | Purpose::Sleep => State::Draining,
                 Purpose::Stop => State::Stopping,
             };
@@ -166,12 +166,12 @@ impl Supervisor {
             state,
             cause: self.cause(state),
             worker: self.worker.clone(),
-            waiting: self.queue.len(),
+            waiting: self.requests.queue().len(),
             active: self.running(),
             handover: (state == State::Handover).then(|| self.handover_phase()),
             drain: self.drain.as_ref().filter(|drain| !drain.complete).map(|drain| DrainCounts {
-                active: self.running(),
-                waiting: self.waiting_before(drain.line),
+                active: self.requests.in_flight(),
+                waiting: self.requests.waiting_before(drain.line),
                 ends: drain.ends,
                 refusing: drain.refuse,
             }),
@@ -210,6 +210,13 @@ impl Supervisor {
                     cause("crash_backoff", message, since, Some(respawn.at), Some("mlxsupctl restart"))
                 }
                 _ => {
+                    if let Some(Life::Stopping(ladder)) = self.worker.as_ref().map(|worker| &worker.life) {
+                        let message = match &ladder.why {
+                            StopReason::Failed(why) => format!("stopping the worker: {why}"),
+                            StopReason::Planned => "stopping the worker".to_owned(),
+                        };
+                        return cause("stopping_worker", message, ladder.since, None, None);
+                    }
                     let since = self.worker.as_ref().map_or(self.started.mono, |worker| worker.spawned_at);
                     let message = match &self.replacement {
                         Some(replacement) => format!("loading after {}", replacement.reason),

@@ -9,50 +9,15 @@
 //!   └────────── WorkerExited: planned → next purpose · else → backoff or park ── Stopping
 //! ```
 
-use std::time::Duration;
-
 use super::backoff::Verdict as CrashVerdict;
 use super::event::{Exit, Vitals, WorkerFacts};
 use super::health::{HealthTracker, Verdict};
-use super::ids::OperationId;
+use super::retirement::Replacement;
 use super::snapshot::CompletedRestart;
 use super::time::{Mono, Now};
 use super::verbs::{Outcome, OutcomeKind};
 use super::worker_life::{Life, StopLadder, StopReason, Worker};
-use super::{Action, Code, DEATHS_KEPT, Death, Generation, Refusal, Standing, Supervisor, spoken};
-
-/// The present worker is on its way out.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Retirement {
-    /// What comes after.
-    pub purpose: Purpose,
-    /// For people: `operator`, `schedule nightly`, `rule cold-weights`.
-    pub reason: String,
-    /// Requests that arrived before this are still served; 0: none that is not running.
-    pub line: u64,
-    /// When what is left is forced (or, for an unload, the unload is given up).
-    pub deadline: Mono,
-    /// When it was decided.
-    pub since: Mono,
-    /// Verbs that wait for the outcome.
-    pub operations: Vec<OperationId>,
-}
-
-/// What follows a retirement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// The next worker.
-    Restart,
-    /// Nothing, until `load`.
-    Unload {
-        /// Streams are cut at once.
-        now: bool,
-    },
-    /// Nothing, until the next request.
-    Sleep,
-    /// The end of the daemon.
-    Stop,
-}
+use super::{Action, DEATHS_KEPT, Death, Generation, Supervisor, spoken};
 
 /// A worker is to be spawned.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,52 +36,6 @@ impl Respawn {
     }
 }
 
-/// From the end of one worker to the next ready one.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Replacement {
-    /// For people.
-    pub reason: String,
-    /// The decision, or the death.
-    pub since: Mono,
-    /// When the old worker was told to stop.
-    pub stop_at: Option<Mono>,
-    /// When the old worker was gone.
-    pub gone_at: Option<Mono>,
-    /// True for hand-overs, false for crashes.
-    pub planned: bool,
-}
-
-/// An operator's drain.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Drain {
-    /// Requests that arrived before this are still served.
-    pub line: u64,
-    /// When waiting for them ends; `None` once it has ended or is complete.
-    pub ends: Option<Mono>,
-    /// When it was asked for.
-    pub since: Mono,
-    /// Answer new requests 503.
-    pub refuse: bool,
-    /// True once nothing from before the line is left.
-    pub complete: bool,
-    /// Verbs that wait for it.
-    pub operations: Vec<OperationId>,
-}
-
-impl Drain {
-    /// A drain that survived the last daemon.
-    #[must_use]
-    pub fn completed(now: Mono) -> Self {
-        Self { line: 0, ends: None, since: now, refuse: false, complete: true, operations: Vec::new() }
-    }
-
-    /// When waiting ends.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Mono> {
-        self.ends
-    }
-}
-
 /// No worker, after too many crashes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parked {
@@ -126,13 +45,6 @@ pub struct Parked {
     pub since: Mono,
     /// When one more try is made.
     pub retry_at: Mono,
-}
-
-/// The daemon is going down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stopping {
-    /// Leave the worker for the next daemon.
-    pub keep_worker: bool,
 }
 
 impl Supervisor {
@@ -154,6 +66,16 @@ impl Supervisor {
         }
     }
 
+    /// When `respawn_if_due` has something to do: only an empty slot is filled.
+    pub(super) fn spawn_deadline(&self) -> Option<Mono> {
+        if self.worker.is_some() || self.stopping.is_some() {
+            return None;
+        }
+        let respawn = self.respawn.as_ref().map(|respawn| respawn.at);
+        let retry = self.parked.as_ref().map(|parked| parked.retry_at);
+        [respawn, retry].into_iter().flatten().min()
+    }
+
     fn spawn(&mut self, now: Mono) {
         self.generation += 1;
         let generation = Generation(self.generation);
@@ -166,8 +88,14 @@ impl Supervisor {
         let timeout = self.config.worker.start_timeout;
         let Some(worker) = self.worker.as_mut().filter(|worker| worker.generation == generation) else { return };
         worker.pid = Some(pid);
-        if matches!(worker.life, Life::Spawning { .. }) {
-            worker.life = Life::Loading { deadline: now + timeout };
+        match &mut worker.life {
+            Life::Spawning { .. } => worker.life = Life::Loading { deadline: now + timeout },
+            Life::Stopping(ladder) => {
+                // There was no process to hear the first TERM, nor the KILL if it came to that.
+                *ladder = StopLadder::new(None, ladder.why.clone(), now);
+                self.actions.push(Action::SendTerminate { generation });
+            }
+            Life::Loading { .. } | Life::Ready { .. } => {}
         }
         self.record(
             "worker_spawned",
@@ -269,7 +197,7 @@ impl Supervisor {
     }
 
     /// Sends TERM and starts the ladder's clock.
-    fn terminate(&mut self, why: StopReason, now: Mono) {
+    pub(super) fn terminate(&mut self, why: StopReason, now: Mono) {
         let Some(worker) = self.worker.as_mut() else { return };
         if matches!(worker.life, Life::Stopping(_)) {
             return;
@@ -304,105 +232,6 @@ impl Supervisor {
                 self.actions.push(Action::SendKill { generation });
             }
             Life::Spawning { .. } | Life::Loading { .. } | Life::Ready { .. } | Life::Stopping(_) => {}
-        }
-    }
-
-    /// Begins to retire the present worker; `line` says whom it still serves.
-    pub(super) fn retire(&mut self, retirement: Retirement, now: Now) {
-        if retirement.purpose == Purpose::Restart && self.worker_is_ready() {
-            self.replacement = Some(Replacement {
-                reason: retirement.reason.clone(),
-                since: now.mono,
-                stop_at: None,
-                gone_at: None,
-                planned: true,
-            });
-        }
-        self.respawn = None;
-        match &self.worker {
-            None => self.retired(retirement, now),
-            Some(worker) => {
-                let ready = worker.is_ready();
-                self.retirement = Some(retirement);
-                if !ready {
-                    // Nothing runs in a worker that is not ready: there is nothing to wait for.
-                    self.terminate(StopReason::Planned, now.mono);
-                }
-            }
-        }
-    }
-
-    pub(super) fn advance_retirement(&mut self, now: Now) {
-        if !self.worker_is_ready() {
-            return;
-        }
-        let Some(retirement) = &self.retirement else { return };
-        if self.stopping.is_some_and(|stopping| stopping.keep_worker) {
-            return;
-        }
-        let (line, deadline, purpose) = (retirement.line, retirement.deadline, retirement.purpose);
-        let running = self.running();
-        if running + self.waiting_before(line) == 0 {
-            self.terminate(StopReason::Planned, now.mono);
-            return;
-        }
-        if now.mono < deadline {
-            return;
-        }
-        match purpose {
-            Purpose::Unload { now: false } | Purpose::Sleep => self.postpone_unload(running, now.mono),
-            Purpose::Restart | Purpose::Unload { now: true } | Purpose::Stop => {
-                if running > 0 {
-                    let message =
-                        format!("{running} requests outlasted the grace period; the next worker continues them");
-                    self.record("drain_deadline", message);
-                }
-                self.terminate(StopReason::Planned, now.mono);
-            }
-        }
-    }
-
-    /// A planned action never breaks a stream: an unload that would resumes service instead.
-    fn postpone_unload(&mut self, running: usize, now: Mono) {
-        let Some(retirement) = self.retirement.take() else { return };
-        let message = format!(
-            "postponed: {running} requests still running after {}; `mlxsupctl unload --now` ends them",
-            spoken(now - retirement.since)
-        );
-        self.record("unload_postponed", message.clone());
-        self.reply_all(retirement.operations, &Outcome::new(OutcomeKind::Deadline, message));
-    }
-
-    pub(super) fn advance_drain(&mut self, now: Mono) {
-        let Some(drain) = &self.drain else { return };
-        if drain.complete {
-            return;
-        }
-        let (line, since, ends) = (drain.line, drain.since, drain.ends);
-        let (running, waiting) = (self.running(), self.waiting_before(line));
-        if running + waiting == 0 {
-            let took = spoken(now - since);
-            self.record("drained", format!("drained after {took}"));
-            let operations = self.drain.as_mut().map_or_else(Vec::new, |drain| {
-                drain.complete = true;
-                drain.ends = None;
-                std::mem::take(&mut drain.operations)
-            });
-            self.reply_all(operations, &Outcome::new(OutcomeKind::Done, format!("drained after {took}")));
-        } else if ends.is_some_and(|ends| now >= ends) {
-            // Nothing is broken for a drain: it goes on, only the verb stops waiting and nothing more is assigned.
-            let message = format!(
-                "{running} requests still running, {waiting} still waiting after {}; the drain goes on, `mlxsupctl \
-                 resume` aborts it",
-                spoken(now - since)
-            );
-            self.record("drain_deadline", message.clone());
-            let operations = self.drain.as_mut().map_or_else(Vec::new, |drain| {
-                drain.ends = None;
-                drain.line = 0;
-                std::mem::take(&mut drain.operations)
-            });
-            self.reply_all(operations, &Outcome::new(OutcomeKind::Deadline, message));
         }
     }
 
@@ -450,13 +279,15 @@ impl Supervisor {
         let generation = worker.generation;
         self.record("worker_crashed", format!("worker {generation} {why}"));
         let served = worker.ready_at.map(|ready| now.mono - ready);
-        self.replacement.get_or_insert_with(|| Replacement {
+        let replacement = self.replacement.get_or_insert_with(|| Replacement {
             reason: format!("crash: {why}"),
             since: now.mono,
             stop_at: None,
             gone_at: Some(now.mono),
             planned: false,
         });
+        // A hand-over whose successor fails is an outage, and shown and steered as one.
+        replacement.planned = false;
         let dice = self.roll();
         let load = worker.load_time(now.mono);
         let verdict = self.crashes.crashed(&self.config.restart, served, load, dice, now.mono);
@@ -480,54 +311,16 @@ impl Supervisor {
     fn park(&mut self, crashes: u32, why: &str, now: Mono) {
         let window = spoken(self.config.restart.budget.window);
         let retry_at = now + self.config.restart.retry_parked;
-        let why = format!("{crashes} crashes in {window}, the last one: {why}");
+        let why = match crashes {
+            1 => why.to_owned(),
+            _ => format!("{crashes} crashes in {window}, the last one: {why}"),
+        };
         self.record("parked", format!("{why}; next try in {}", spoken(self.config.restart.retry_parked)));
-        self.parked = Some(Parked { why: why.clone(), since: now, retry_at });
+        let since = self.parked.as_ref().map_or(now, |parked| parked.since);
+        self.parked = Some(Parked { why: why.clone(), since, retry_at });
         self.respawn = None;
-        // Interrupted requests whose judgement is pending are waiting too, and are answered with the rest.
-        let refusal = self.parked_refusal();
-        self.refuse_waiting(&refusal);
         let waiting = std::mem::take(&mut self.awaiting_ready);
         self.reply_all(waiting, &Outcome::new(OutcomeKind::Failed, format!("parked: {why}")));
-    }
-
-    /// The old worker is gone as intended; what the retirement was for happens now.
-    fn retired(&mut self, retirement: Retirement, now: Now) {
-        let took = spoken(now.mono - retirement.since);
-        match retirement.purpose {
-            Purpose::Restart => {
-                self.awaiting_ready.extend(retirement.operations);
-                self.respawn = Some(Respawn::at_once(now.mono));
-            }
-            Purpose::Unload { .. } => {
-                self.standing = Standing::Unloaded;
-                self.parked = None;
-                self.replacement = None;
-                self.persist();
-                let message = format!("unloaded after {took}");
-                self.record("unloaded", message.clone());
-                self.reply_all(retirement.operations, &Outcome::new(OutcomeKind::Done, message));
-                self.refuse_waiting(&Refusal::new(
-                    Code::Unloaded,
-                    "The model was unloaded; `mlxsupctl load` starts it again.",
-                ));
-            }
-            Purpose::Sleep => {
-                self.asleep = true;
-                self.record("asleep", format!("{}; the next request loads the model", retirement.reason));
-                if !self.queue.is_empty() {
-                    self.wake(now.mono);
-                }
-            }
-            Purpose::Stop => {}
-        }
-    }
-
-    /// A request came while asleep.
-    pub(super) fn wake(&mut self, now: Mono) {
-        self.asleep = false;
-        self.record("woken", "a request came while asleep");
-        self.respawn = Some(Respawn::at_once(now));
     }
 }
 
@@ -537,9 +330,4 @@ fn describe(exit: &Exit) -> String {
         Some(line) => format!("ended by {}, last words: {}", exit.status, line.trim()),
         None => format!("ended by {}", exit.status),
     }
-}
-
-/// `drain.grace` from now, unless the caller set a deadline.
-pub(super) fn grace_ends(asked: Option<Duration>, grace: Duration, now: Mono) -> Mono {
-    now + asked.unwrap_or(grace)
 }

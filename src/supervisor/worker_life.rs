@@ -94,6 +94,9 @@ const TERMINATE_BASE: Duration = Duration::from_secs(10);
 /// worker can strand its memory until reboot, so patience is cheap.
 const BYTES_PER_SECOND_OF_PATIENCE: u64 = 4 << 30;
 
+/// A footprint must fall by so much to buy time. Smaller movements are noise, and would postpone the kill for ever.
+const LEAST_SHRINKAGE: u64 = 64 << 20;
+
 impl StopLadder {
     /// The ladder of a worker whose footprint is known or not.
     #[must_use]
@@ -104,7 +107,7 @@ impl StopLadder {
 
     /// A smaller footprint means teardown is under way: the patience for what is left starts now.
     pub fn footprint_seen(&mut self, footprint_bytes: u64, now: Mono) {
-        if !self.killed && footprint_bytes < self.footprint_bytes {
+        if !self.killed && footprint_bytes.saturating_add(LEAST_SHRINKAGE) <= self.footprint_bytes {
             self.footprint_bytes = footprint_bytes;
             self.kill_at = self.kill_at.max(now + patience(footprint_bytes));
         }
@@ -142,6 +145,15 @@ impl Worker {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         matches!(self.life, Life::Ready { .. })
+    }
+
+    /// Whether it is being stopped, and if so whether that was planned.
+    #[must_use]
+    pub fn is_stopped(&self) -> Option<bool> {
+        match &self.life {
+            Life::Stopping(ladder) => Some(ladder.why == StopReason::Planned),
+            Life::Spawning { .. } | Life::Loading { .. } | Life::Ready { .. } => None,
+        }
     }
 
     /// Sequences it takes at once; 0 until ready.

@@ -1,0 +1,109 @@
+//! Memory rules acting on the worker.
+
+use super::*;
+use crate::config::{Action as Asked, Rule};
+use crate::memory::{Metric, Sample};
+use crate::supervisor::event::CacheCleared;
+
+fn cache_over_a_gib(action: Asked) -> Rule {
+    settings::rule("cache", Metric::MlxCache, f64::from(1 << 30), vec![action])
+}
+
+impl Story {
+    /// One sample a second.
+    fn sees_cache(&mut self, bytes: f64, seconds: u64) {
+        for _ in 0..seconds {
+            let mut sample = Sample::default();
+            sample.set(Metric::MlxCache, Some(bytes));
+            self.send(Event::Sampled { sample: Box::new(sample) });
+            self.pass_s(1);
+        }
+    }
+}
+
+const TWO_GIB: f64 = 2_147_483_648.0;
+
+fn clear_cache(generation: u64) -> Action {
+    Action::ClearCache { generation: Generation(generation) }
+}
+
+#[test]
+fn a_rule_clears_the_cache_and_again_only_after_its_cooldown() {
+    let mut story = Story::serving_with(|config| config.rules = vec![cache_over_a_gib(Asked::ClearCache)]);
+    story.sees_cache(TWO_GIB, 60);
+    assert_eq!(story.worker_actions(), [clear_cache(1)]);
+    story.sees_cache(TWO_GIB, 10);
+    assert_eq!(story.worker_actions(), [clear_cache(1)]);
+    let cleared = Ok(CacheCleared { before_bytes: Some(2 << 30), after_bytes: Some(0) });
+    story.send(Event::CacheCleared { generation: Generation(1), result: cleared });
+    assert!(story.records.iter().any(|(_, message)| message == "MLX cache: 2.0 GiB → 0 B"));
+}
+
+#[test]
+fn a_rule_restarts_the_worker_without_serving_the_queue_first() {
+    let restart = Asked::Restart(crate::config::RestartMode::Auto);
+    let mut story = Story::serving_with(|config| config.rules = vec![cache_over_a_gib(restart)]);
+    for id in 1..=3 {
+        story.submits(id);
+    }
+    story.sees_cache(TWO_GIB, 4);
+    assert_eq!(story.state(), State::Handover);
+    story.is_answered(1);
+    assert_eq!(story.assigned(), [(1, 1), (2, 1)], "under memory pressure nothing more is assigned");
+    story.is_answered(2);
+    assert_eq!(story.worker_actions(), [terminate(1)]);
+    story.obeys(1);
+    story.becomes_ready(2);
+    assert_eq!(story.assigned(), [(3, 2)]);
+    let reason = story.core.snapshot().last_restart.map(|restart| restart.reason);
+    assert_eq!(reason.as_deref(), Some("rule cache"));
+}
+
+#[test]
+fn a_rule_never_cuts_a_load_or_a_backoff_short() {
+    let restart = Asked::Restart(crate::config::RestartMode::Auto);
+    let mut story = Story::serving_with(|config| config.rules = vec![cache_over_a_gib(restart)]);
+    story.crashes(1);
+    story.pass_s(2);
+    story.spawned(2);
+    story.forget();
+    story.sees_cache(TWO_GIB, 10);
+    assert_eq!((story.state(), story.worker_actions()), (State::Starting, vec![]));
+    assert!(story.recorded("action_skipped"));
+}
+
+#[test]
+fn a_refusing_rule_refuses_until_it_clears() {
+    let mut story = Story::serving_with(|config| config.rules = vec![cache_over_a_gib(Asked::Refuse)]);
+    story.sees_cache(TWO_GIB, 4);
+    story.submits(1);
+    assert_eq!(story.refused(), [(1, Code::MemoryPressure)]);
+    assert!(story.refusals[&1].retry_after.is_some_and(|after| after <= Duration::from_secs(20)));
+    story.sees_cache(0.0, 1);
+    story.submits(2);
+    assert_eq!(story.assigned(), [(2, 1)]);
+}
+
+#[test]
+fn the_verb_clear_cache_is_answered_by_result_failure_and_death() {
+    let mut story = Story::serving();
+    let ends: [fn(&mut Story); 3] = [
+        |story| {
+            let result = Ok(CacheCleared { before_bytes: Some(1 << 30), after_bytes: Some(1 << 20) });
+            story.send(Event::CacheCleared { generation: Generation(1), result });
+        },
+        |story| {
+            let result = Err("no answer in 2 s".to_owned());
+            story.send(Event::CacheCleared { generation: Generation(1), result });
+        },
+        |story| story.crashes(1),
+    ];
+    let mut outcomes = Vec::new();
+    for end in ends {
+        let operation = story.asks(Verb::ClearCache);
+        assert_eq!(story.worker_actions(), [clear_cache(1)]);
+        end(&mut story);
+        outcomes.push(story.outcome(operation));
+    }
+    assert_eq!(outcomes, [Some(OutcomeKind::Done), Some(OutcomeKind::Failed), Some(OutcomeKind::Failed)]);
+}
