@@ -1,23 +1,32 @@
 //! The control socket's HTTP: routes, JSON in and out. Only our own uid may speak.
 
 use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request as HttpRequest, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use mlxsup_worker_api::{ErrorBody, ErrorObject};
 use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
 
 use super::verbs::{self, Control};
 use super::view::{EventView, ScheduleView, Status, VerbOptions};
 use crate::daemon::clock::{rfc3339, wall};
 use crate::daemon::driver::Request;
+
+type Body = BoxBody<Bytes, Infallible>;
+
+/// Lines a follower may lag behind before the ring's own lag counts.
+const FOLLOWED_LINES: usize = 8;
 
 /// Largest body of a verb; its options are a few dozen bytes.
 const BODY_LIMIT_BYTES: usize = 64 << 10;
@@ -73,7 +82,7 @@ async fn connection(stream: UnixStream, control: Control) {
     }
 }
 
-async fn answer(request: HttpRequest<Incoming>, control: Control) -> Response<Full<Bytes>> {
+async fn answer(request: HttpRequest<Incoming>, control: Control) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
     let Some(verb) = path.strip_prefix("/v1/").map(str::to_owned) else {
@@ -110,10 +119,10 @@ async fn answer(request: HttpRequest<Incoming>, control: Control) -> Response<Fu
     }
 }
 
-async fn get(what: &str, query: &str, control: &Control) -> Response<Full<Bytes>> {
+async fn get(what: &str, query: &str, control: &Control) -> Response<Body> {
     match what {
-        "events" => match events(control).await {
-            Some(events) => json(StatusCode::OK, &events),
+        "events" => match events(control, query).await {
+            Some(body) => respond(StatusCode::OK, "application/x-ndjson", body),
             None => gone(),
         },
         "status" | "rules" | "schedule" => match status(control).await {
@@ -128,8 +137,7 @@ async fn get(what: &str, query: &str, control: &Control) -> Response<Full<Bytes>
 
 /// Schedules with their next N firings where `next=N` asks for them.
 fn upcoming(mut schedules: Vec<ScheduleView>, query: &str, control: &Control) -> Vec<ScheduleView> {
-    let asked = query.split('&').find_map(|pair| pair.strip_prefix("next=")).and_then(|number| number.parse().ok());
-    let Some(number) = asked else { return schedules };
+    let Some(number) = parameter(query, "next").and_then(|number| number.parse().ok()) else { return schedules };
     let config = control.config.borrow().clone();
     for (view, schedule) in schedules.iter_mut().zip(&config.schedules) {
         let firings = std::iter::successors(schedule.when.next_after(wall()), |at| schedule.when.next_after(*at));
@@ -145,20 +153,52 @@ pub(super) async fn status(control: &Control) -> Option<Status> {
     answer.await.ok()
 }
 
-async fn events(control: &Control) -> Option<Vec<EventView>> {
+/// One event per line, oldest first: the last `limit=N`, and with `follow=true` those to come until the caller leaves.
+async fn events(control: &Control, query: &str) -> Option<Body> {
     let (reply, answer) = oneshot::channel();
     control.requests.send(Request::Events { reply }).await.ok()?;
-    answer.await.ok().map(|(events, _)| events)
+    let (past, mut coming) = answer.await.ok()?;
+    let limit = parameter(query, "limit").and_then(|number| number.parse().ok()).unwrap_or(past.len());
+    let past: Vec<u8> = past[past.len().saturating_sub(limit)..].iter().flat_map(line).collect();
+    if parameter(query, "follow") != Some("true") {
+        return Some(whole(past));
+    }
+    let (lines, body) = tokio::sync::mpsc::channel(FOLLOWED_LINES);
+    tokio::spawn(async move {
+        let mut next = past;
+        while lines.send(Ok(Frame::data(Bytes::from(next)))).await.is_ok() {
+            next = tokio::select! {
+                event = coming.recv() => match event {
+                    Ok(event) => line(&event),
+                    // A reader this slow has missed some; the ring still holds them for the next call.
+                    Err(RecvError::Lagged(_)) => Vec::new(),
+                    Err(RecvError::Closed) => return,
+                },
+                () = lines.closed() => return,
+            };
+        }
+    });
+    Some(Lines { lines: body }.boxed())
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Response<Full<Bytes>> {
+fn line(event: &EventView) -> Vec<u8> {
+    let mut line = serde_json::to_vec(event).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    query.split('&').find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| value))
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     match serde_json::to_vec(value) {
-        Ok(body) => respond(status, body),
+        Ok(body) => respond(status, "application/json", whole(body)),
         Err(problem) => error(StatusCode::INTERNAL_SERVER_ERROR, "engine_error", &problem.to_string()),
     }
 }
 
-fn error(status: StatusCode, code: &str, message: &str) -> Response<Full<Bytes>> {
+fn error(status: StatusCode, code: &str, message: &str) -> Response<Body> {
     let object = ErrorObject {
         error: ErrorBody {
             message: message.to_owned(),
@@ -167,18 +207,34 @@ fn error(status: StatusCode, code: &str, message: &str) -> Response<Full<Bytes>>
             code: Some(code.to_owned()),
         },
     };
-    respond(status, serde_json::to_vec(&object).unwrap_or_default())
+    respond(status, "application/json", whole(serde_json::to_vec(&object).unwrap_or_default()))
 }
 
-fn gone() -> Response<Full<Bytes>> {
+fn gone() -> Response<Body> {
     error(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the daemon is going down")
 }
 
-fn respond(status: StatusCode, body: Vec<u8>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn whole(bytes: Vec<u8>) -> Body {
+    Full::new(Bytes::from(bytes)).boxed()
+}
+
+fn respond(status: StatusCode, kind: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
+    response.headers_mut().insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
     response
-        .headers_mut()
-        .insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
-    response
+}
+
+/// A body that grows as lines come.
+struct Lines {
+    lines: tokio::sync::mpsc::Receiver<Result<Frame<Bytes>, Infallible>>,
+}
+
+impl hyper::body::Body for Lines {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.lines.poll_recv(cx)
+    }
 }

@@ -233,7 +233,7 @@ impl Driver {
         let snapshot = self.core.snapshot();
         let newest = self.effects.newest();
         let uptime = snapshot.worker.as_ref().map(|worker| now.mono - worker.spawned_at).unwrap_or_default();
-        let sample = self.sampler.sample(newest, uptime, &snapshot, now.mono);
+        let sample = self.sampler.sample(newest.as_ref(), uptime, &snapshot, now.mono);
         let over = self.step(Event::Sampled { sample: Box::new(sample) });
         self.publish();
         over

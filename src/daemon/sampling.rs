@@ -35,17 +35,17 @@ impl Sampler {
     /// Reads everything now.
     pub fn sample(
         &mut self,
-        worker: Option<(u32, Option<WorkerStatus>)>,
+        worker: Option<&(u32, Option<WorkerStatus>)>,
         uptime: Duration,
         core: &Snapshot,
         now: Mono,
     ) -> Sample {
-        let reading = worker.as_ref().map(|(pid, status)| WorkerReading { pid: *pid, status: status.as_ref(), uptime });
+        let reading = worker.map(|(pid, status)| WorkerReading { pid: *pid, status: status.as_ref(), uptime });
         let mut sample = self.probe.sample(reading, now);
         sample.set(Metric::RequestsActive, Some(count(core.active)));
         sample.set(Metric::RequestsWaiting, Some(count(core.waiting)));
         sample.set(Metric::RequestsRate, self.answered_rate(core.ledger.answered, now));
-        if let Some((pid, Some(status))) = &worker {
+        if let Some((pid, Some(status))) = worker {
             let speed = self.decode_speed(*pid, status.counters.completion_tokens, now);
             sample.set(Metric::SpeedDecode, speed);
         }

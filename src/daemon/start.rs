@@ -81,8 +81,10 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     };
     state.worker = None;
     let sampler = Sampler::new()?;
-    let seed = getrandom::u64()
-        .map_err(|error| DaemonError::System { doing: "get random numbers from the kernel", source: std::io::Error::other(error) })?;
+    let seed = getrandom::u64().map_err(|error| DaemonError::System {
+        doing: "get random numbers from the kernel",
+        source: std::io::Error::other(error),
+    })?;
     let (events_in, events) = mpsc::unbounded_channel();
     let core = state.core.clone();
     let effects = Effects::new(home.clone(), state, events_in);

@@ -42,12 +42,7 @@ impl Process {
     }
 
     fn wait(&self) -> ExitStatus {
-        loop {
-            match waitid(Id::Pid(self.pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {
-                Err(Errno::EINTR) => {}
-                Ok(_) | Err(_) => break,
-            }
-        }
+        while waitid(Id::Pid(self.pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
         let mut alive = self.lock();
         *alive = false;
         match waitpid(self.pid, None) {
