@@ -42,7 +42,7 @@ impl Value {
 
     /// Any number.
     #[must_use]
-    #[allow(clippy::cast_precision_loss)]
+    #[allow(clippy::cast_precision_loss, reason = "metadata integers are small; a float is asked for")]
     pub fn as_f64(&self) -> Option<f64> {
         match self {
             Self::Float(number) => Some(*number),

@@ -83,7 +83,7 @@ fn shape(config: Config) -> Result<Shape, String> {
 }
 
 fn number(map: &Map<String, Value>, key: &str) -> Option<f32> {
-    #[allow(clippy::cast_possible_truncation)]
+    #[allow(clippy::cast_possible_truncation, reason = "the model computes in f32")]
     map.get(key).and_then(Value::as_f64).map(|number| number as f32)
 }
 

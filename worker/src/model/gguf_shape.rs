@@ -23,7 +23,7 @@ fn shape(architecture: &str, header: &Header) -> Result<Shape, String> {
     let value = |key: &str| header.metadata(&format!("{architecture}.{key}"));
     let optional = |key: &str| value(key).and_then(Value::as_u32);
     let count = |key: &str| optional(key).ok_or_else(|| format!("`{architecture}.{key}` is missing or not a number"));
-    #[allow(clippy::cast_possible_truncation)]
+    #[allow(clippy::cast_possible_truncation, reason = "the model computes in f32")]
     let float = |key: &str| value(key).and_then(Value::as_f64).map(|number| number as f32);
 
     let hidden = count("embedding_length")?;
