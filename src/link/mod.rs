@@ -13,5 +13,6 @@ pub mod client;
 pub mod events;
 pub mod probe;
 pub mod process;
+mod process_ffi;
 pub mod spawn;
 pub mod stderr_tail;

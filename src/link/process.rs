@@ -5,11 +5,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use super::process_ffi::wait_unreaped;
 use crate::supervisor::event::ExitStatus;
 
 /// A child in its own session and process group.
@@ -42,7 +42,8 @@ impl Process {
     }
 
     fn wait(&self) -> ExitStatus {
-        while waitid(Id::Pid(self.pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
+        // It fails only if somebody else reaped the child; what follows then says that its end is unknown.
+        let _ = wait_unreaped(self.pid);
         let mut alive = self.lock();
         *alive = false;
         match waitpid(self.pid, None) {
