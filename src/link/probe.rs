@@ -1,6 +1,6 @@
 //! Watching one worker from spawn to exit: the ready newline, then one probe per interval.
 //!
-//! While it loads, probes come every half second, because people watch the progress; health counts only from ready on.
+//! While it loads, probes come four times a second, because people watch the progress; health counts only from ready on.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::supervisor::event::{Answer, Vitals, WorkerFacts};
 use crate::supervisor::{Event, Generation};
 
 /// Between probes of a worker that is not ready.
-const LOADING_INTERVAL: Duration = Duration::from_millis(500);
+const LOADING_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Between two tries to read the first status after the newline.
 const FIRST_STATUS_RETRY: Duration = Duration::from_millis(50);

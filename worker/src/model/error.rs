@@ -11,8 +11,8 @@ pub enum ModelError {
     /// Nothing is where the name points.
     #[error(
         "there is no model `{model}`: it is neither a folder, nor a .gguf file, nor a hub id in {}; \
-         give an existing path, or download it first (`hf download {model}`)",
-        hub_cache.display()
+         give an existing path{}",
+        hub_cache.display(), download_advice(model)
     )]
     NotFound {
         /// As configured.
@@ -96,4 +96,10 @@ impl ModelError {
         let doing = doing.into();
         move |error| Self::Mlx { doing, message: error.what().to_owned() }
     }
+}
+
+/// Only a name of the form `owner/name` can be downloaded.
+fn download_advice(model: &str) -> String {
+    let looks_like_an_id = !model.starts_with(['/', '.', '~']) && model.matches('/').count() == 1;
+    if looks_like_an_id { format!(", or download it first (`hf download {model}`)") } else { String::new() }
 }
