@@ -32,10 +32,11 @@ test: setup ## everything that must pass: unit, integration and documentation te
 		set -x; $(CARGO) test --locked --no-fail-fast --workspace $(TEST_FEATURES) --lib --bins --tests; \
 	fi
 
+# The documentation is for those who work on the code: private items are in it, and links to them are welcome.
 lint: mlx ## formatting, clippy and documentation, warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets $(TEST_FEATURES) -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 
 fmt: ## format all code
 	$(CARGO) fmt --all

@@ -1,6 +1,6 @@
 //! Every key at the value in force, as one tree.
 //!
-//! Owns the way back from [`Config`] to what a file would say. Writing the tree is [`super::show`]'s part, comparing two
+//! Owns the way back from [`Config`] to what a file would say. Writing the tree is [`mod@super::show`]'s part, comparing two
 //! of them [`super::reload`]'s.
 
 use std::time::Duration;
