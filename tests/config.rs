@@ -103,7 +103,7 @@ fn a_missing_file_says_how_to_make_one() {
     let error = config::load(Path::new("/nowhere/mlxsup.toml")).unwrap_err();
     assert!(matches!(error, LoadError::Missing { .. }));
     insta::assert_snapshot!(error, @r#"
-    there is no configuration at /nowhere/mlxsup.toml; `mlxsupctl init` writes one, or write these two lines into it:
+    there is no configuration at /nowhere/mlxsup.toml; write these two lines into it, with your own model:
 
     [worker]
     model = "mlx-community/Qwen3-30B-A3B-8bit"

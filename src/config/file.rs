@@ -24,7 +24,7 @@ const MAX_FILE: u64 = 4 << 20;
 pub enum LoadError {
     /// There is no such file.
     #[error(
-        "there is no configuration at {}; `mlxsupctl init` writes one, or write these two lines into it:\n\n{MINIMAL}",
+        "there is no configuration at {}; write these two lines into it, with your own model:\n\n{MINIMAL}",
         file.display()
     )]
     Missing {

@@ -38,6 +38,14 @@ pub enum HomeError {
 }
 
 impl Home {
+    /// Refuses what can never be a home, without making anything.
+    ///
+    /// # Errors
+    /// When something that is no directory lies there.
+    pub fn judge(root: &Path) -> Result<(), HomeError> {
+        if root.exists() && !root.is_dir() { Err(HomeError::NotADirectory(root.to_owned())) } else { Ok(()) }
+    }
+
     /// Opens the home, making it (0700) and `logs/` where missing and closing it to others where it is open.
     ///
     /// # Errors
@@ -45,9 +53,7 @@ impl Home {
     pub fn open(root: &Path) -> Result<Self, HomeError> {
         let unusable = |source| HomeError::Unusable { path: root.to_owned(), source };
         let root = std::path::absolute(root).map_err(unusable)?;
-        if root.exists() && !root.is_dir() {
-            return Err(HomeError::NotADirectory(root));
-        }
+        Self::judge(&root)?;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&root).map_err(unusable)?;
         let metadata = std::fs::metadata(&root).map_err(unusable)?;
         let us = nix::unistd::geteuid().as_raw();

@@ -32,6 +32,7 @@ const SIGNALS_WAITING: usize = 8;
 /// # Errors
 /// The first problem that would keep the daemon from starting.
 pub fn check(options: &Options) -> Result<Config, DaemonError> {
+    Home::judge(&options.home)?;
     let file = options.config.clone().unwrap_or_else(|| options.home.join("mlxsup.toml"));
     let config = read_config(&file, &options.home)?;
     super::worker_command::check(&config).map_err(DaemonError::Machine)?;
@@ -67,7 +68,7 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     let client = match activated_client {
         Some(listener) => UnixListener::from_std(listener)
             .map_err(|source| DaemonError::System { doing: "use the activated socket", source })?,
-        None => sockets::bind(&own_client_socket, config.listen.mode, own_client_socket.starts_with(home.root()))?,
+        None => sockets::bind(&own_client_socket, config.listen.mode, own_client_socket.parent() == Some(home.root()))?,
     };
     let control_socket = home.control_socket();
     let control_listener = sockets::bind(&control_socket, 0o600, true)?;

@@ -175,7 +175,11 @@ fn judge(condition: &Condition, sample: &Sample, engaged: bool) -> Judged {
         Side::Above => value > limit,
         Side::Below => value < limit,
     };
-    let relation = if value > limit { "over" } else { "under" };
+    let relation = match value.partial_cmp(&limit) {
+        Some(std::cmp::Ordering::Greater) => "over",
+        Some(std::cmp::Ordering::Less) => "under",
+        Some(std::cmp::Ordering::Equal) | None => "at",
+    };
     let which = if clearing { "its clearing " } else { "" };
     let words = format!("{metric} {}, {relation} {which}{}", quantity(value, metric), quantity(limit, metric));
     Judged { holds: Some(holds), words }

@@ -10,7 +10,7 @@
 //! ```
 
 use super::backoff::Verdict as CrashVerdict;
-use super::event::{Exit, Vitals, WorkerFacts};
+use super::event::{Exit, ExitStatus, Vitals, WorkerFacts};
 use super::health::{HealthTracker, Verdict};
 use super::retirement::Replacement;
 use super::snapshot::CompletedRestart;
@@ -326,6 +326,10 @@ impl Supervisor {
 
 /// Exit status and the last words.
 fn describe(exit: &Exit) -> String {
+    // Whoever is killed from outside had no chance to say why.
+    if exit.status == ExitStatus::Signal(9) {
+        return format!("ended by {}", exit.status);
+    }
     match exit.stderr_tail.iter().rev().find(|line| !line.trim().is_empty()) {
         Some(line) => format!("ended by {}, last words: {}", exit.status, line.trim()),
         None => format!("ended by {}", exit.status),

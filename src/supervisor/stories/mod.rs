@@ -10,7 +10,6 @@ mod requests;
 mod restarts;
 mod rules;
 mod schedules;
-#[path = "../../../tests/sim/settings.rs"]
 mod settings;
 mod stops;
 mod unloads;

@@ -69,7 +69,7 @@ impl Matrix {
         }
     }
 
-    /// The rows called `ids` ([n]) → [n, columns].
+    /// The rows called `ids`: from shape `[n]` to `[n, columns]`.
     pub(super) fn rows(&self, ids: &Array) -> Result<Array, Exception> {
         match self {
             Self::Dense { weight, .. } => weight.take_axis(ids, 0),
