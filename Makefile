@@ -2,7 +2,7 @@
 # Kept to what the make of macOS (GNU make 3.81) understands.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup mlx model build test lint fmt check-macos deny demo run
+.PHONY: help setup mlx model build test lint fmt check-macos deny demo plist run
 
 CARGO ?= cargo
 # Fault injection for the tests; never part of a release build.
@@ -59,6 +59,10 @@ deny: ## licences, bans and sources of all dependencies
 
 demo: build model ## a real answer, a restart with a request waiting, the status table
 	@etc/demo.sh
+
+plist: build ## service files for launchd and systemd, filled in, under target/units
+	@target/release/mlxsupctl install --for launchd --into target/units
+	@target/release/mlxsupctl install --for systemd --into target/units
 
 run: build model ## the same, and the daemon stays until Ctrl-C
 	@etc/demo.sh --stay

@@ -57,6 +57,8 @@ pub enum Verb {
     Reload(Waiting),
     /// Stop the daemon and its worker
     Stop(StopArgs),
+    /// Write the service files of this home into a folder
+    Install(InstallArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
@@ -272,6 +274,41 @@ pub struct ConfigFile {
     /// How to print.
     #[command(flatten)]
     pub facts: Facts,
+}
+
+/// `install`.
+#[derive(Debug, ClapArgs)]
+pub struct InstallArgs {
+    /// Write them here; made if missing
+    #[arg(long, value_name = "DIR")]
+    pub into: PathBuf,
+    /// For this service manager [default: the platform's]
+    #[arg(long = "for", value_name = "MANAGER", value_enum)]
+    pub chosen: Option<ServiceManager>,
+    /// For a system service instead of the user's own
+    #[arg(long)]
+    pub system: bool,
+    /// Run the system service as this account [default: whoever called sudo]
+    #[arg(long, value_name = "NAME", requires = "system")]
+    pub user: Option<String>,
+}
+
+impl InstallArgs {
+    /// The chosen service manager, else the platform's.
+    #[must_use]
+    pub fn manager(&self) -> ServiceManager {
+        let native = if cfg!(target_os = "macos") { ServiceManager::Launchd } else { ServiceManager::Systemd };
+        self.chosen.unwrap_or(native)
+    }
+}
+
+/// Who starts services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ServiceManager {
+    /// macOS.
+    Launchd,
+    /// Linux.
+    Systemd,
 }
 
 /// `completions`.

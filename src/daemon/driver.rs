@@ -24,6 +24,9 @@ use crate::supervisor::{Action, Event, Generation, Persistent, Record, Superviso
 /// Between samples.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The worker's log is looked at once a minute.
+const SAMPLES_PER_LOG_CHECK: u64 = 60;
+
 /// What the control socket and the signals ask.
 #[derive(Debug)]
 pub enum Request {
@@ -76,6 +79,7 @@ pub struct Driver {
     config: watch::Sender<Arc<Config>>,
     pending: Vec<String>,
     problems: Vec<String>,
+    samples_taken: u64,
     seen: Option<(State, Option<Generation>, bool)>,
 }
 
@@ -129,6 +133,7 @@ impl Driver {
             config: config_out,
             pending: Vec::new(),
             problems: Vec::new(),
+            samples_taken: 0,
             seen: None,
         };
         (driver, ends)
@@ -230,6 +235,10 @@ impl Driver {
 
     fn sample(&mut self) -> bool {
         let now = self.clock.now();
+        self.samples_taken += 1;
+        if self.samples_taken.is_multiple_of(SAMPLES_PER_LOG_CHECK) {
+            self.effects.rotate_worker_log(self.core.config());
+        }
         let snapshot = self.core.snapshot();
         let newest = self.effects.newest();
         let uptime = snapshot.worker.as_ref().map(|worker| now.mono - worker.spawned_at).unwrap_or_default();

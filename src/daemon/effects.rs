@@ -23,7 +23,7 @@ use crate::memory::process_start_id;
 use crate::supervisor::event::{CacheCleared, Exit};
 use crate::supervisor::verbs::Outcome;
 use crate::supervisor::{Event, Generation, OperationId, Persistent, Refusal, RequestId};
-use crate::telemetry::rotate_if_larger;
+use crate::telemetry::{copy_and_truncate_if_larger, rotate_if_larger};
 
 /// The world as the driver acts on it.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl Effects {
 
     fn try_spawn(&mut self, generation: Generation, config: &Config) -> Result<u32, String> {
         let socket = self.home.worker_socket(generation);
-        let log = self.home.logs().join("worker.log");
+        let log = self.worker_log();
         if let Err(error) = rotate_if_larger(&log, config.log.rotate_at, config.log.keep) {
             tracing::warn!(%error, "worker.log is not rotated");
         }
@@ -127,6 +127,20 @@ impl Effects {
         ));
         self.links.insert(generation, Link { address, process, watcher, report: reports });
         Ok(pid)
+    }
+
+    /// Rotates the log of a living worker, which holds the file open: by copy and truncation, off the loop.
+    pub fn rotate_worker_log(&self, config: &Config) {
+        let (path, limit, keep) = (self.worker_log(), config.log.rotate_at, config.log.keep);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = copy_and_truncate_if_larger(&path, limit, keep) {
+                tracing::warn!(%error, "worker.log is not rotated");
+            }
+        });
+    }
+
+    fn worker_log(&self) -> PathBuf {
+        self.home.logs().join("worker.log")
     }
 
     /// A worker is gone: its watcher ends, its record is cleared.

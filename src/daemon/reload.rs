@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use super::driver::Request;
 use crate::config::{self, Change, Config, When};
 use crate::supervisor::verbs::{Outcome, OutcomeKind};
-use crate::telemetry::Logging;
+use crate::telemetry::{Logging, RequestsLog};
 
 /// Reads the file and offers it to the driver. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub struct Reloader {
     pub requests: mpsc::Sender<Request>,
     /// Follows `[log]`.
     pub logging: Logging,
+    /// Follows `[log]`.
+    pub requests_log: RequestsLog,
 }
 
 impl Reloader {
@@ -44,6 +46,7 @@ impl Reloader {
         };
         let changes = config::diff(&old, &fresh);
         self.logging.configure(&fresh.log);
+        self.requests_log.configure(&fresh.log);
         let pending = keys(&changes, When::NextWorker);
         let message = describe(&changes);
         tracing::info!("configuration reloaded: {message}");

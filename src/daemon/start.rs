@@ -102,6 +102,7 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
         config: ends.config.clone(),
         requests: ends.requests.clone(),
         logging: logging.clone(),
+        requests_log: requests_log.clone(),
     };
     let (asked_in, asked) = mpsc::channel(SIGNALS_WAITING);
     signals::listen(ends.requests.clone(), asked_in)

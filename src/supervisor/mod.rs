@@ -229,6 +229,32 @@ impl Supervisor {
         self.requests.queue().position(id)
     }
 
+    /// True while an operator's drain is under way.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.drain.as_ref().is_some_and(|drain| !drain.complete)
+    }
+
+    /// What must hold inside, whatever happens; the simulation asks after every step.
+    ///
+    /// # Errors
+    /// The broken rule, in words.
+    pub fn check_invariants(&self) -> Result<(), String> {
+        if self.parked.is_some() && self.retirement.is_some() {
+            return Err("parked and retiring at once".to_owned());
+        }
+        if self.respawn.is_some() && self.worker.is_some() {
+            return Err("a worker is to be spawned beside another".to_owned());
+        }
+        if self.retirement.is_some() && self.worker.is_none() {
+            return Err("a retirement without a worker".to_owned());
+        }
+        if self.asleep && (self.worker.is_some() || self.respawn.is_some()) {
+            return Err("asleep with a worker".to_owned());
+        }
+        self.requests.check_invariants()
+    }
+
     /// The configuration in force.
     #[must_use]
     pub fn config(&self) -> &Config {

@@ -124,7 +124,10 @@ impl Supervisor {
         self.asleep = false;
         self.parked = None;
         let mut overtaken = std::mem::take(&mut self.awaiting_ready);
-        overtaken.extend(self.drain.take().map_or_else(Vec::new, |drain| drain.operations));
+        if let Some(drain) = &mut self.drain {
+            // The line itself stays in force: an unload lets nobody through whom a drain held back.
+            overtaken.append(&mut drain.operations);
+        }
         self.reply_all(overtaken, &Outcome::new(OutcomeKind::Failed, "overtaken by an unload"));
         self.record("unload", format!("{reason}: the model is unloaded"));
         let purpose = Purpose::Unload { now: at_once };

@@ -149,6 +149,7 @@ impl Supervisor {
             Purpose::Unload { .. } => {
                 self.standing = Standing::Unloaded;
                 self.parked = None;
+                self.drain = None;
                 self.replacement = None;
                 self.persist();
                 let message = format!("unloaded after {took}");

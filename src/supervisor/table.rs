@@ -200,4 +200,36 @@ impl RequestTable {
         };
         self.adrift.iter().filter_map(at).min()
     }
+
+    /// The agreement this type exists for.
+    ///
+    /// # Errors
+    /// The first disagreement, in words.
+    pub fn check_invariants(&self) -> Result<(), String> {
+        let mut waiting = 0;
+        let mut running = 0;
+        for (id, request) in &self.by_id {
+            match request.place {
+                Place::Queued | Place::Adrift { .. } => waiting += 1,
+                Place::Running { on, .. } => {
+                    running += 1;
+                    if !self.running.get(&on).is_some_and(|there| there.contains(id)) {
+                        return Err(format!("{id} runs on {on} and is not listed there"));
+                    }
+                }
+            }
+            if matches!(request.place, Place::Adrift { .. }) != self.adrift.contains(id) {
+                return Err(format!("{id} is adrift in one index only"));
+            }
+            if request.assigned_before == self.expiries.contains(&(request.expires_at, *id)) {
+                return Err(format!("{id} expires though assigned, or never"));
+            }
+        }
+        let listed = (self.queue.len(), self.in_flight());
+        if listed == (waiting, running) {
+            Ok(())
+        } else {
+            Err(format!("(waiting, running) is {:?}, listed are {listed:?}", (waiting, running)))
+        }
+    }
 }

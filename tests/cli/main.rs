@@ -8,6 +8,7 @@ mod config;
 mod facts;
 mod failures;
 mod fixtures;
+mod install;
 mod logs;
 mod screen;
 mod server;

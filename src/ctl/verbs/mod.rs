@@ -6,6 +6,7 @@ mod completions;
 mod config;
 mod drain;
 mod events;
+mod install;
 mod load;
 mod logs;
 mod reload;
@@ -48,6 +49,7 @@ pub async fn dispatch(args: Args, terminal: &mut Terminal) -> Result<ExitStatus,
         Verb::Config(config) => config::run(config, &home_holding("mlxsup.toml"), terminal),
         Verb::Reload(waiting) => reload::run(waiting, &control, terminal).await,
         Verb::Stop(stop) => stop::run(&stop, &control, terminal).await,
+        Verb::Install(install) => install::run(&install, &home_holding("mlxsup.toml"), terminal),
         Verb::Completions(completions) => completions::run(&completions, terminal),
     }
 }

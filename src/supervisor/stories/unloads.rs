@@ -72,6 +72,17 @@ fn unload_ends_a_drain_and_load_comes_back_serving() {
 }
 
 #[test]
+fn an_unload_while_drained_lets_nobody_through() {
+    let mut story = Story::serving();
+    story.asks_drain();
+    story.submits(1);
+    story.asks_unload(false);
+    assert_eq!((story.assigned(), story.worker_actions()), (vec![], vec![terminate(1)]));
+    story.obeys(1);
+    assert_eq!(story.refused(), [(1, Code::Unloaded)]);
+}
+
+#[test]
 fn two_unloads_of_a_parked_service_are_both_answered() {
     let mut story = Story::asleep_at_first(|_| {}, &Persistent::default());
     story.send(Event::Tick);
