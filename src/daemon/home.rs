@@ -15,7 +15,9 @@ pub struct Home {
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
     /// It cannot be made, read or written.
-    #[error("cannot use the home {path}: {source}; make it writable for this user, or name another with --home")]
+    #[error(
+        "cannot use the home {path}: {source}; make it readable and writable for this user, or name another with --home"
+    )]
     Unusable {
         /// Which directory.
         path: PathBuf,
@@ -37,15 +39,28 @@ pub enum HomeError {
     NotADirectory(PathBuf),
 }
 
-impl Home {
-    /// Refuses what can never be a home, without making anything.
-    ///
-    /// # Errors
-    /// When something that is no directory lies there.
-    pub fn judge(root: &Path) -> Result<(), HomeError> {
-        if root.exists() && !root.is_dir() { Err(HomeError::NotADirectory(root.to_owned())) } else { Ok(()) }
+/// Judges a home without changing it. One that is not there yet is fine.
+///
+/// # Errors
+/// See [`HomeError`].
+pub fn judge(root: &Path) -> Result<(), HomeError> {
+    let unusable = |source| HomeError::Unusable { path: root.to_owned(), source };
+    let metadata = match std::fs::metadata(root) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(unusable(error)),
+    };
+    if !metadata.is_dir() {
+        return Err(HomeError::NotADirectory(root.to_owned()));
     }
+    let us = nix::unistd::geteuid().as_raw();
+    if metadata.uid() != us {
+        return Err(HomeError::Foreign { path: root.to_owned(), owner: metadata.uid(), us });
+    }
+    std::fs::read_dir(root).map(drop).map_err(unusable)
+}
 
+impl Home {
     /// Opens the home, making it (0700) and `logs/` where missing and closing it to others where it is open.
     ///
     /// # Errors
@@ -53,13 +68,9 @@ impl Home {
     pub fn open(root: &Path) -> Result<Self, HomeError> {
         let unusable = |source| HomeError::Unusable { path: root.to_owned(), source };
         let root = std::path::absolute(root).map_err(unusable)?;
-        Self::judge(&root)?;
+        judge(&root)?;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&root).map_err(unusable)?;
         let metadata = std::fs::metadata(&root).map_err(unusable)?;
-        let us = nix::unistd::geteuid().as_raw();
-        if metadata.uid() != us {
-            return Err(HomeError::Foreign { path: root, owner: metadata.uid(), us });
-        }
         if metadata.mode() & 0o777 != 0o700 {
             std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o700)).map_err(unusable)?;
         }

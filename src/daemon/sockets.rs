@@ -31,13 +31,20 @@ pub enum BindError {
     #[error("cannot bind {0}: another program is listening there; stop it, or set listen.socket to another path")]
     InUse(PathBuf),
     /// The system refused.
-    #[error("cannot bind {path}: {source}; check the directory's permissions")]
+    #[error("cannot bind {path}: {source}; {}", advice(.source))]
     Io {
         /// The path.
         path: PathBuf,
         /// The system's word.
         source: std::io::Error,
     },
+}
+
+fn advice(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "make its directory, or set listen.socket to another path",
+        _ => "check the permissions of its directory",
+    }
 }
 
 /// Binds a Unix socket with these permission bits. `ours` says that the path lies in our locked home, where whatever

@@ -32,7 +32,8 @@ const SIGNALS_WAITING: usize = 8;
 /// # Errors
 /// The first problem that would keep the daemon from starting.
 pub fn check(options: &Options) -> Result<Config, DaemonError> {
-    Home::judge(&options.home)?;
+    // First, as a home out of reach would otherwise be told as a configuration that is missing or out of reach.
+    super::home::judge(&options.home)?;
     let file = options.config.clone().unwrap_or_else(|| options.home.join("mlxsup.toml"));
     let config = read_config(&file, &options.home)?;
     super::worker_command::check(&config).map_err(DaemonError::Machine)?;
@@ -76,11 +77,14 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
 
     let (mut state, problem) = state_file::read(&home.state());
     state.epoch += 1;
-    let leftover = match &state.worker {
-        Some(record) => leftover::end(record).await,
-        None => None,
-    };
-    state.worker = None;
+    let mut leftovers = Vec::new();
+    if let Some(record) = state.worker.take() {
+        leftovers.extend(leftover::end(&record).await);
+    }
+    // Whatever answers on a worker's socket now is one that the state did not know, or not any more.
+    for record in leftover::listening(home.root()).await {
+        leftovers.extend(leftover::end(&record).await);
+    }
     let sampler = Sampler::new()?;
     let seed = getrandom::u64().map_err(|error| DaemonError::System {
         doing: "get random numbers from the kernel",
@@ -90,10 +94,11 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     let core = state.core.clone();
     let effects = Effects::new(home.clone(), state, events_in);
     let (mut driver, ends) = Driver::new(config, &core, seed, clock, effects, events, sampler);
-    for (kind, message) in [("state_set_aside", problem), ("leftover_worker", leftover)] {
-        if let Some(message) = message {
-            driver.note(kind, message);
-        }
+    if let Some(problem) = problem {
+        driver.note("state_set_aside", problem);
+    }
+    for leftover in leftovers {
+        driver.note("leftover_worker", leftover);
     }
 
     let reloader = Reloader {

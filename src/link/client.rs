@@ -114,16 +114,62 @@ async fn exchange_now(address: &Address, method: Method, path: &str) -> Result<B
         }
     };
     // The connection future drives the exchange; both live in this task, so dropping the caller's future ends both.
-    tokio::pin!(connection);
+    tokio::pin!(connection, exchange);
     tokio::select! {
-        result = exchange => result,
+        result = &mut exchange => result,
         ended = &mut connection => {
             ended?;
-            Err(LinkError::Body("the worker closed the connection without a reply".to_owned()))
+            // A worker that closes after its reply may have ended the connection in the same turn that brought the
+            // reply: what came is still to be read, and what did not come is an error of the exchange.
+            exchange.await
         }
     }
 }
 
 async fn connect(socket: &Path) -> Result<UnixStream, LinkError> {
     UnixStream::connect(socket).await.map_err(|source| LinkError::Connect { socket: socket.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// A worker that answers one request with these bytes and closes.
+    fn answering(reply: &'static str) -> (tempfile::TempDir, Address) {
+        let home = tempfile::tempdir().unwrap();
+        let socket = home.path().join("worker.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+            stream.write_all(reply.as_bytes()).unwrap();
+        });
+        (home, Address { socket, nonce: "f".repeat(32), epoch: 1 })
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn a_reply_counts_though_the_worker_closes_right_after_it() {
+        let (_home, address) = answering("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}");
+        assert_eq!(clear_cache(&address, PATIENCE).await.unwrap(), MemoryFacts::default());
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_closes_without_a_reply_is_an_error() {
+        for reply in ["", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}"] {
+            let (_home, address) = answering(reply);
+            clear_cache(&address, PATIENCE).await.unwrap_err();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_brings_the_workers_words() {
+        let (_home, address) = answering("HTTP/1.1 409 Conflict\r\ncontent-length: 9\r\n\r\nold epoch");
+        let error = clear_cache(&address, PATIENCE).await.unwrap_err();
+        assert_eq!(error.to_string(), "the worker answered 409 Conflict: old epoch");
+    }
 }

@@ -1,0 +1,104 @@
+//! Ordinary requests through the stable socket.
+
+use crate::http::expected;
+use crate::service::{Service, eventually};
+
+#[test]
+fn a_stream_a_plain_answer_and_their_usage() {
+    let service = Service::serving("\"tokens\":7", "");
+    let body = "{\"messages\":[],\"stream\":true,\"stream_options\":{\"include_usage\":true}}";
+    let stream = service.chat(body).answer();
+    assert_eq!(stream.streamed(), expected(7));
+    assert!(stream.body.contains("\"completion_tokens\":7"), "{}", stream.body);
+    assert!(stream.body.contains(": mlxsup queue_ms="), "{}", stream.body);
+
+    let plain = service.chat("{\"messages\":[]}").answer();
+    assert_eq!(plain.text(), expected(7));
+    assert_eq!(plain.json()["usage"]["total_tokens"], 19);
+    assert_eq!(plain.header("x-mlxsup-generation"), Some("1"));
+    assert!(plain.header("x-request-id").is_some());
+    assert_eq!(service.status()["ledger"]["answered"], 2);
+}
+
+#[test]
+fn one_connection_serves_several_requests_and_the_fact_pages() {
+    let service = Service::serving("\"tokens\":3", "");
+    let mut connection = service.connect();
+    for _ in 0..3 {
+        connection.send("POST", "/v1/chat/completions", "", "{\"messages\":[]}");
+        assert_eq!(connection.answer().text(), expected(3));
+    }
+    connection.send("GET", "/v1/models", "", "");
+    assert_eq!(connection.answer().json()["data"][0]["id"], "fake");
+    connection.send("GET", "/ready", "", "");
+    assert_eq!(connection.answer().status, 200);
+    connection.send("GET", "/nowhere", "", "");
+    let nowhere = connection.answer();
+    assert_eq!((nowhere.status, nowhere.code().as_str()), (404, "not_found"));
+}
+
+#[test]
+fn more_requests_than_slots_are_all_answered() {
+    let service = Service::serving("\"tokens\":5,\"slots\":1,\"token_ms\":1", "");
+    let mut requests: Vec<_> = (0..12).map(|_| service.chat("{\"messages\":[]}")).collect();
+    for request in &mut requests {
+        assert_eq!(request.answer().text(), expected(5));
+    }
+    let status = service.status();
+    assert_eq!(status["ledger"]["answered"], 12);
+    assert_eq!(status["ledger"]["lost"], 0);
+}
+
+#[test]
+fn a_client_that_hangs_up_frees_its_slot() {
+    let mut service = Service::serving("\"slots\":1,\"token_ms\":5", "");
+    drop(service.stream_running("{\"messages\":[],\"stream\":true,\"max_tokens\":1000000}"));
+    service.wait_until("the slot is free", |status| status["queue"]["active"] == 0);
+    assert_eq!(service.chat("{\"messages\":[]}").answer().text(), expected(16));
+}
+
+#[test]
+fn every_request_leaves_one_line_in_the_log_without_its_words() {
+    let service = Service::serving("\"tokens\":4", "");
+    let mut connection = service.connect();
+    let headers = "x-mlxsup-client: mail\r\nx-request-id: req-77\r\n";
+    connection.send(
+        "POST",
+        "/v1/chat/completions",
+        headers,
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"secret\"}]}",
+    );
+    assert_eq!(connection.answer().text(), expected(4));
+    eventually("a line in requests.log", || {
+        let log = service.read("logs/requests.log");
+        if log.lines().count() == 1 { Ok(()) } else { Err(log) }
+    });
+    let line = service.read("logs/requests.log");
+    for part in [
+        "at=",
+        "id=req-77",
+        "client=",
+        "class=normal",
+        "status=200",
+        "prompt_tokens=12",
+        "completion_tokens=4",
+        "queue_ms=",
+        "ttft_ms=",
+        "total_ms=",
+        "generations=1",
+        "finish=length",
+    ] {
+        assert!(line.contains(part), "no {part}: {line}");
+    }
+    for log in ["logs/requests.log", "logs/mlxsupd.log"] {
+        let text = service.read(log);
+        assert!(!text.contains("secret") && !text.contains("w1 "), "{log}: {text}");
+    }
+}
+
+#[test]
+fn chat_answers_in_the_terminal() {
+    let service = Service::serving("\"tokens\":4", "");
+    let said = service.ctl(&["chat", "hello"]).ok();
+    assert_eq!(said.out.trim_end(), expected(4).trim_end());
+}

@@ -1,0 +1,29 @@
+//! The whole product as its users meet it: `mlxsupd`, a worker process, `mlxsupctl`, plain HTTP over the sockets.
+//!
+//! The worker is the fake one, so that it can be told to die: `cargo test --features fake-worker`.
+
+#![cfg(feature = "fake-worker")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test whose surroundings fail, fails right there"
+)]
+
+mod http;
+mod service;
+
+mod activation;
+mod answers;
+mod crashes;
+mod drains;
+mod first_start;
+mod logs;
+mod reloads;
+mod restarts;
+mod rules;
+mod schedules;
+mod start_refused;
+mod stops;
+mod takeovers;
+mod unloads;
