@@ -5,7 +5,7 @@ use crate::service::{Service, eventually};
 
 #[test]
 fn a_stream_a_plain_answer_and_their_usage() {
-    let service = Service::serving("\"tokens\":7", "");
+    let mut service = Service::serving("\"tokens\":7", "");
     let body = "{\"messages\":[],\"stream\":true,\"stream_options\":{\"include_usage\":true}}";
     let stream = service.chat(body).answer();
     assert_eq!(stream.streamed(), expected(7));
@@ -17,7 +17,7 @@ fn a_stream_a_plain_answer_and_their_usage() {
     assert_eq!(plain.json()["usage"]["total_tokens"], 19);
     assert_eq!(plain.header("x-mlxsup-generation"), Some("1"));
     assert!(plain.header("x-request-id").is_some());
-    assert_eq!(service.status()["ledger"]["answered"], 2);
+    assert_eq!(service.settled()["ledger"]["answered"], 2);
 }
 
 #[test]
@@ -39,12 +39,12 @@ fn one_connection_serves_several_requests_and_the_fact_pages() {
 
 #[test]
 fn more_requests_than_slots_are_all_answered() {
-    let service = Service::serving("\"tokens\":5,\"slots\":1,\"token_ms\":1", "");
+    let mut service = Service::serving("\"tokens\":5,\"slots\":1,\"token_ms\":1", "");
     let mut requests: Vec<_> = (0..12).map(|_| service.chat("{\"messages\":[]}")).collect();
     for request in &mut requests {
         assert_eq!(request.answer().text(), expected(5));
     }
-    let status = service.status();
+    let status = service.settled();
     assert_eq!(status["ledger"]["answered"], 12);
     assert_eq!(status["ledger"]["lost"], 0);
 }

@@ -130,3 +130,51 @@ fn a_worker_that_is_stopped_by_a_signal_is_replaced() {
     service.wait_until("the next worker", |status| status["state"] == "serving" && status["worker"]["generation"] == 2);
     service.wait_for_event("worker_dead", "");
 }
+
+#[test]
+fn worker_after_worker_is_killed_and_every_stream_stays_whole() {
+    let mut service = Service::serving("\"token_ms\":10,\"slots\":8", "");
+    let body = "{\"messages\":[],\"stream\":true,\"max_tokens\":90}";
+    let mut streams: Vec<_> = (0..8).map(|_| service.stream_running(body)).collect();
+    for round in 1..=4_u64 {
+        let mark = format!("w{} ", round * 15);
+        streams[usize::try_from(round).unwrap()].until(&mark);
+        let worker = service.worker_pid();
+        kill(worker, Signal::SIGKILL).unwrap();
+        service.wait_until("the next worker", |status| {
+            status["state"] == "serving" && status["worker"]["generation"] == round + 1
+        });
+    }
+    for stream in streams {
+        assert_eq!(stream.answer().streamed(), expected(90));
+    }
+    let status = service.settled();
+    assert_eq!(status["ledger"]["lost"], 0, "{status}");
+    assert_eq!(status["ledger"]["restarts"], 4, "{status}");
+}
+
+#[test]
+fn a_worker_that_hangs_in_mid_stream_is_replaced_and_the_stream_goes_on() {
+    let health = "[health]\ninterval = \"100ms\"\ntimeout = \"100ms\"\nfailures = 2\nstall = \"1s\"\n";
+    for fault in ["wedge_at_token", "stall_at_token"] {
+        let mut service = Service::serving(&format!("\"{fault}\":5,\"only_generation\":1"), health);
+        let answer = service.chat("{\"messages\":[],\"stream\":true,\"max_tokens\":9}").answer();
+        assert_eq!(answer.streamed(), expected(9), "{fault}");
+        let why = service.wait_for_event("worker_dead", "");
+        assert!(why.contains("1 s") || why.contains("1.0 s"), "{why}");
+        assert_eq!(service.settled()["ledger"]["carried"], 1);
+    }
+}
+
+#[test]
+fn an_engine_that_fails_on_one_request_ends_only_that_one() {
+    let mut service = Service::serving("\"fail_at_token\":3", "");
+    let plain = service.chat("{\"messages\":[]}").answer();
+    assert_eq!((plain.status, plain.code().as_str()), (500, "engine_error"));
+    let stream = service.chat("{\"messages\":[],\"stream\":true}").answer();
+    assert!(!stream.complete && stream.body.contains("event: error"), "{stream:?}");
+    assert_eq!(service.chat("{\"messages\":[],\"max_tokens\":2}").answer().text(), expected(2));
+    let status = service.settled();
+    assert_eq!(status["worker"]["generation"], 1);
+    assert_eq!(status["ledger"]["lost"], 2, "{status}");
+}

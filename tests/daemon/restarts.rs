@@ -24,7 +24,7 @@ fn a_request_waits_through_the_restart_and_the_next_worker_answers_it() {
     assert!(reply["facts"]["load_s"].is_number(), "{reply}");
 
     assert!(!exists(old), "the old worker is gone");
-    let status = service.status();
+    let status = service.settled();
     assert_eq!(status["state"], "serving");
     assert_eq!(status["last_restart"]["reason"], "operator");
     for phase in ["drain_s", "stop_s", "load_s"] {
@@ -36,24 +36,24 @@ fn a_request_waits_through_the_restart_and_the_next_worker_answers_it() {
 
 #[test]
 fn restart_now_carries_a_stream_over_without_a_seam() {
-    let service = Service::serving("\"token_ms\":10", "");
+    let mut service = Service::serving("\"token_ms\":10", "");
     let running = service.stream_running(STREAM);
     service.ctl(&["restart", "--mode", "now"]).ok();
     let answer = running.answer();
     assert_eq!(answer.streamed(), expected(40));
     assert!(answer.body.contains("generations=1,2"), "{}", answer.body);
-    let status = service.status();
+    let status = service.settled();
     assert_eq!(status["ledger"]["carried"], 1);
     assert_eq!(status["ledger"]["lost"], 0);
 }
 
 #[test]
 fn a_stream_that_outlasts_the_grace_is_carried_over() {
-    let service = Service::serving("\"token_ms\":25", "[drain]\ngrace = \"100ms\"\n");
+    let mut service = Service::serving("\"token_ms\":25", "[drain]\ngrace = \"100ms\"\n");
     let running = service.stream_running(STREAM);
     service.ctl(&["restart"]).ok();
     assert_eq!(running.answer().streamed(), expected(40));
-    assert_eq!(service.status()["ledger"]["carried"], 1);
+    assert_eq!(service.settled()["ledger"]["carried"], 1);
     assert_eq!(service.generation(), 2);
 }
 
@@ -66,7 +66,7 @@ fn several_restarts_in_a_row_leave_one_stream_whole() {
         running.until(&format!("w{} ", round * 20));
     }
     assert_eq!(running.answer().streamed(), expected(120));
-    let status = service.wait_for("serving");
+    let status = service.settled();
     assert_eq!(status["ledger"]["carried"], 1);
     assert_eq!(status["worker"]["generation"], 4);
 }

@@ -195,6 +195,14 @@ impl Service {
         last.unwrap()
     }
 
+    /// Waits until no request is in hand: a client has its answer a moment before the daemon closes its books.
+    #[track_caller]
+    pub fn settled(&mut self) -> Value {
+        self.wait_until("no request in hand", |status| {
+            status["queue"]["active"] == 0 && status["queue"]["waiting"] == 0
+        })
+    }
+
     #[track_caller]
     pub fn wait_for(&mut self, state: &str) -> Value {
         self.wait_until(state, |status| status["state"] == state)

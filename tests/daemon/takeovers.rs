@@ -1,6 +1,6 @@
 //! What one daemon leaves behind and the next one does with it.
 
-use crate::http::expected;
+use crate::http::{Connection, expected};
 use crate::service::{Service, eventually, exists};
 
 #[test]
@@ -58,6 +58,25 @@ fn a_worker_whose_record_was_lost_is_found_by_its_socket_and_ended() {
     eventually("the leftover is gone", || if exists(worker) { Err("still there".to_owned()) } else { Ok(()) });
     assert_ne!(service.worker_pid(), worker);
     assert_eq!(service.chat("{\"messages\":[]}").answer().text(), expected(16));
+}
+
+#[test]
+fn a_socket_outside_the_home_that_a_killed_daemon_left_is_served_again() {
+    let outside = tempfile::Builder::new().prefix("out").tempdir_in("/tmp").unwrap();
+    let socket = outside.path().join("stable.sock");
+    let listen = format!("[listen]\nsocket = \"{}\"\n", socket.display());
+    let mut service = Service::serving("", &listen);
+    service.kill_daemon();
+    assert!(socket.exists() && Connection::open(&socket).is_none());
+    service.start();
+    service.wait_for("serving");
+    let mut connection = Connection::open(&socket).unwrap();
+    connection.send("GET", "/ready", "", "");
+    assert_eq!(connection.answer().status, 200);
+    assert!(!service.path("mlxsup.sock").exists());
+    service.ctl(&["stop"]).ok();
+    assert!(service.ended().success());
+    assert!(!socket.exists());
 }
 
 #[cfg(target_os = "linux")]
