@@ -1,9 +1,9 @@
 //! mlxsup: whatever happens to the worker, a client at the stable socket notices nothing but time.
 //!
 //! ```text
-//! data     client socket → gateway/session ─Submitted→ supervisor/{admission,queue,dispatch} ─Assign→ link → worker
+//! data     client socket → gateway/session ─Submitted→ supervisor/{requests,queue} ─Assign→ link → worker
 //!          worker → link → gateway/relay → client socket          tokens never enter the supervisor
-//! control  signals · schedule · memory · control/session ─Event→ supervisor::step ─Action→ daemon/effects
+//! control  signals · schedule · memory · control/verbs ─Event→ supervisor::step ─Action→ daemon/effects
 //!          every action's outcome returns as an event with the same id and generation
 //! ```
 //!
