@@ -46,15 +46,12 @@ impl World {
                 (process.generation, process.pid, found)
             })
             .collect();
-        if self.dice.chance(500) {
-            self.sample()?;
+        for (generation, pid, found) in found {
+            self.feed(Event::Adopted { generation: Generation(generation), pid, found })?;
         }
         if self.dice.chance(500) {
             let bytes = Some(self.weights[self.configured_model]);
             self.feed(Event::ModelMeasured { bytes })?;
-        }
-        for (generation, pid, found) in found {
-            self.feed(Event::Adopted { generation: Generation(generation), pid, found })?;
         }
         self.sample()?;
         self.feed(Event::Tick)?;

@@ -149,6 +149,9 @@ impl Model {
                     return Err("a generation would be used twice".to_owned());
                 }
                 self.persisted = persistent.clone();
+                if persistent.standing != Standing::Drained {
+                    self.line = None;
+                }
             }
             Action::VetImage { .. } => self.vetting = true,
             Action::Exec { .. } => {
@@ -405,7 +408,8 @@ impl Model {
         let right = match code {
             Code::Stopping => state == State::Stopping,
             Code::Unloaded => state == State::Unloaded,
-            Code::Parked | Code::ConfigError => state == State::Parked,
+            Code::ConfigError => self.unconfigured,
+            Code::Parked => state == State::Parked,
             Code::Stranded => state == State::Stranded,
             _ => false,
         };
@@ -418,13 +422,16 @@ impl Model {
     /// Draws and lifts the lines that the next step is held against.
     fn settle_lines(&mut self, before: &Before, core: &Supervisor, now: Mono) {
         let drained = core_standing(self) == Standing::Drained;
-        if let Some((operation, Verb::Drain { deadline, .. })) = &before.verb
+        if let Some((_, Verb::Drain { deadline, .. })) = &before.verb
             && drained
         {
-            let _ = operation;
             let ends = now + deadline.unwrap_or(core.config().drain.grace);
             let line = self.line.get_or_insert(Line { at: self.arrivals + 1, ends: Some(ends) });
             line.ends = line.ends.map(|_| ends);
+            // A second drain moves the deadline of the first.
+            for asked in self.operations.values_mut().filter(|asked| asked.until.is_some()) {
+                asked.until = Some(ends);
+            }
         }
         if !drained {
             self.line = None;

@@ -252,12 +252,19 @@ impl World {
         }
         self.steps += 1;
         let instant = self.instant();
-        self.trace.note(self.now, || format!("> {event:?}"));
+        let dull = matches!(event, Event::Sampled { .. } | Event::Probed { .. });
+        if !dull {
+            self.trace.note(self.now, || format!("> {event:?}"));
+        }
+        let told = (dull && self.trace.on).then(|| spoken(&event));
         let before = self.model.note(&event, &self.core, instant)?;
         let after_persist = self.recorder.as_ref().map(|_| event.clone());
         let actions = self.core.step(event, instant);
         if let (Some(recorder), Some(event)) = (&mut self.recorder, &after_persist) {
             recorder.step(event, instant, &actions);
+        }
+        if let Some(told) = told.filter(|_| !actions.is_empty()) {
+            self.trace.note(self.now, || told);
         }
         for action in &actions {
             self.trace.note(self.now, || format!("    < {action:?}"));
@@ -416,5 +423,31 @@ impl World {
             How::Signal(signal) => (ExitStatus::Signal(signal), false),
             How::OutOfMemory => (ExitStatus::Signal(9), true),
         }
+    }
+}
+
+/// A sample or a look in a few words: they come often and only matter when something follows.
+fn spoken(event: &Event) -> String {
+    use mlxsup::memory::Metric;
+    match event {
+        Event::Sampled { sample } => {
+            let mut words = "> Sampled".to_owned();
+            for (metric, value) in sample.present().filter(|(metric, _)| {
+                use Metric as M;
+                matches!(metric, M::SystemAvailable | M::SystemWired | M::SystemPressure | M::WorkerFootprint)
+            }) {
+                words.push_str(&format!(" {metric}={value}"));
+            }
+            words
+        }
+        Event::Probed { generation, vitals } => format!(
+            "> Probed {generation}: answer {}, stopped {}, cpu {:?}, page-ins {:?}, footprint {:?}",
+            vitals.answer.is_some(),
+            vitals.stopped,
+            vitals.cpu_ms,
+            vitals.page_ins,
+            vitals.footprint_bytes
+        ),
+        other => format!("> {other:?}"),
     }
 }
