@@ -40,6 +40,7 @@ pub enum Fault {
     WallJumps,
     Sleeps,
     Reload,
+    /// The next daemon finds no configuration that it could serve with.
     BadConfiguration,
     DaemonCrashes,
     DaemonStops,
@@ -166,10 +167,8 @@ impl World {
                 return self.reload();
             }
             Fault::BadConfiguration => {
-                if self.is_up {
-                    self.timeline.plan(now + self.dice.between(1_000, 300_000), Happening::Reloads);
-                    return self.feed(Event::Unconfigured { why: "worker.model is missing".to_owned() });
-                }
+                self.trouble.bad_configuration = true;
+                self.daemon_crashes();
             }
             Fault::DaemonCrashes => self.daemon_crashes(),
             Fault::DaemonStops => {
@@ -220,7 +219,10 @@ impl World {
             2 => Event::WorkerExited { generation, exit },
             3 => Event::CanaryAnswered { generation, result: Ok(vec![1]) },
             4 => Event::CacheCleared { generation, result: Err("gone".to_owned()) },
-            5 => Event::Reported { id, report: Report::Progressed { generation, prompt_tokens: 1, completion_tokens: 1 } },
+            5 => Event::Reported {
+                id,
+                report: Report::Progressed { generation, prompt_tokens: 1, completion_tokens: 1 },
+            },
             6 => {
                 let report = Report::Interrupted { generation, progressed: false, why: "reset".to_owned() };
                 Event::Reported { id, report }

@@ -108,14 +108,12 @@ pub struct Model {
     /// Gone lately: fingerprint, and whether the end was meant.
     pub gone: BTreeMap<Generation, (String, bool)>,
     pub arrivals: u64,
-    pub standing: Standing,
     pub line: Option<Line>,
     pub leaving: Option<Leaving>,
     pub accepting: Option<Generation>,
     pub overlapping: bool,
     pub stopping: bool,
     pub unconfigured: bool,
-    pub refusing: bool,
     pub awake: bool,
     pub vetting: bool,
     pub executing: bool,
@@ -137,14 +135,12 @@ impl Model {
             workers: BTreeMap::new(),
             gone: BTreeMap::new(),
             arrivals: 0,
-            standing: persistent.standing,
             line: (persistent.standing == Standing::Drained).then_some(Line { at: 0, ends: None }),
             leaving: None,
             accepting: None,
             overlapping: false,
             stopping: false,
             unconfigured: false,
-            refusing: false,
             awake: false,
             vetting: false,
             executing: false,
@@ -207,10 +203,9 @@ impl Model {
             }
             Event::Reported { id, report } => match (self.requests.get(id), report) {
                 (None, _) => true,
-                (
-                    Some(request),
-                    Report::Progressed { generation, .. } | Report::Interrupted { generation, .. },
-                ) => request.running != Some(*generation),
+                (Some(request), Report::Progressed { generation, .. } | Report::Interrupted { generation, .. }) => {
+                    request.running != Some(*generation)
+                }
                 (Some(_), Report::Ended(_)) => false,
             },
             Event::ImageVetted { .. } => !self.vetting,
@@ -363,7 +358,9 @@ impl Model {
             }
             Report::Ended(outcome) => {
                 if let Some(request) = self.requests.remove(&id) {
-                    debug_assert!(matches!(outcome, Outcome::Cancelled) || request.running.is_some() || request.assigned);
+                    debug_assert!(
+                        matches!(outcome, Outcome::Cancelled) || request.running.is_some() || request.assigned
+                    );
                 }
             }
         }

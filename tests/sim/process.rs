@@ -47,6 +47,8 @@ pub struct Process {
     /// What would have happened while it was stopped.
     pub held: Vec<Happening>,
     pub slots: u32,
+    /// False for engines that do not say how many sequences they have.
+    pub says_sequences: bool,
 }
 
 /// How its load ends.
@@ -79,12 +81,18 @@ pub enum Condition {
 /// What it does at SIGTERM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnTerminate {
-    Obeys { after_ms: u64 },
+    Obeys {
+        after_ms: u64,
+    },
     /// Teardown takes long and shows in the footprint.
-    Shrinks { per_second: u64 },
+    Shrinks {
+        per_second: u64,
+    },
     Ignores,
     /// It says that it is ready, dying or not.
-    SaysReady { after_ms: u64 },
+    SaysReady {
+        after_ms: u64,
+    },
 }
 
 /// What it answers a canary.
@@ -170,6 +178,7 @@ impl Process {
             bytes_total: self.weight,
             steps: self.steps,
             pending_prefill_tokens: 0,
+            sequences: self.says_sequences.then(|| u32::from(self.has_work())),
         });
         Vitals {
             missed: answer.is_none().then(|| format!("no answer in {patience_ms} ms")),

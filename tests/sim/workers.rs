@@ -71,6 +71,7 @@ impl World {
             buffered: BTreeSet::new(),
             held: Vec::new(),
             slots: self.slots,
+            says_sequences: true,
         };
         let pid = process.pid;
         self.processes.insert(generation, process);
@@ -122,7 +123,8 @@ impl World {
         let thin = !self.busy && !self.calm;
         let Some(process) = self.processes.get_mut(&generation) else { return };
         if regular {
-            let undisturbed = process.condition == Condition::Well && process.requests.is_empty() && !process.terminated;
+            let undisturbed =
+                process.condition == Condition::Well && process.requests.is_empty() && !process.terminated;
             let pause = match (process.ready, thin && undisturbed) {
                 (false, _) => 1_000,
                 (true, true) => interval * 6,
@@ -284,6 +286,7 @@ impl World {
         };
         if process.canary != Canary::Right {
             process.bad_canaries += 1;
+            self.wrong_canary_heard |= process.canary == Canary::Wrong;
         }
         self.news(1, Event::CanaryAnswered { generation: Generation(generation), result });
     }
