@@ -162,7 +162,9 @@ impl Supervisor {
             Purpose::Unload { .. } => {
                 self.kept.standing = Standing::Unloaded;
                 self.unpark();
-                self.drain = None;
+                // A drain asked for meanwhile has nothing left to drain.
+                let drained = self.drain.take().map_or_else(Vec::new, |drain| drain.operations);
+                self.reply_all(drained, &Outcome::new(OutcomeKind::Failed, "overtaken by an unload"));
                 self.replacement = None;
                 self.persist();
                 let message = format!("unloaded after {took}{proof}");

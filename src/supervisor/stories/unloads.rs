@@ -3,6 +3,18 @@
 use super::*;
 
 #[test]
+fn a_drain_asked_for_in_an_unload_is_answered() {
+    let mut story = Story::serving();
+    let unload = story.asks_unload(false);
+    story.submits(1);
+    let drain = story.asks_drain();
+    assert_eq!(story.outcome(drain), None, "a request from before it waits");
+    story.obeys(1);
+    assert_eq!(story.outcome(unload), Some(OutcomeKind::Done));
+    assert!(story.outcome(drain).is_some(), "its caller would wait for ever");
+}
+
+#[test]
 fn an_unload_while_a_crashed_workers_memory_is_awaited_stays_unloaded() {
     let mut story = Story::serving();
     story.send(Event::Sampled { sample: Box::new(machine_of(50)) });
