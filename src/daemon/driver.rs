@@ -14,6 +14,7 @@ use super::clock::Clock;
 use super::effects::Effects;
 use super::handle::{GatewayInput, Handle, Report};
 use super::journal::Journal;
+use super::leftover::Leftover;
 use super::publish::{self, Surroundings};
 use super::sampling::Sampler;
 use super::timetable::Timetable;
@@ -152,6 +153,20 @@ impl Driver {
     pub fn note(&mut self, kind: &'static str, message: impl Into<String>) {
         let record = Record { kind, message: message.into() };
         self.journal.add(&record, self.clock.now().wall);
+    }
+
+    /// Takes over workers of the last daemon, in this order. Before [`Self::run`].
+    pub fn adopt(&mut self, workers: Vec<Leftover>) {
+        self.effects.begin_epoch();
+        for leftover in workers {
+            match self.effects.adopt(leftover, self.core.config()) {
+                Ok(event) => {
+                    self.step(event);
+                }
+                Err(why) => self.note("leftover_worker", why),
+            }
+        }
+        self.effects.forget_the_missing();
     }
 
     /// Runs until the core says exit.

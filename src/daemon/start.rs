@@ -77,14 +77,12 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
 
     let (mut state, problem) = state_file::read(&home.state());
     state.epoch += 1;
-    let mut leftovers = Vec::new();
-    if let Some(record) = state.worker.take() {
-        leftovers.extend(leftover::end(&record).await);
-    }
-    // Whatever answers on a worker's socket now is one that the state did not know, or not any more.
-    for record in leftover::listening(home.root()).await {
-        leftovers.extend(leftover::end(&record).await);
-    }
+    let survey = leftover::survey(&home, state.workers.clone(), state.epoch).await;
+    tracing::info!(
+        found = survey.workers.len(),
+        since_start_ms = clock.mono().0,
+        "asked the workers of the last daemon"
+    );
     let sampler = Sampler::new()?;
     let seed = getrandom::u64().map_err(|error| DaemonError::System {
         doing: "get random numbers from the kernel",
@@ -97,9 +95,11 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     if let Some(problem) = problem {
         driver.note("state_set_aside", problem);
     }
-    for leftover in leftovers {
-        driver.note("leftover_worker", leftover);
+    for note in survey.notes {
+        driver.note("leftover_worker", note);
     }
+    driver.adopt(survey.workers);
+    tracing::info!(since_start_ms = clock.mono().0, "workers adopted");
 
     let reloader = Reloader {
         file: options.config.unwrap_or_else(|| home.config()),

@@ -165,9 +165,9 @@ pub enum Inherited {
         /// What is left of its `worker.start_timeout`.
         remaining: Duration,
     },
-    /// Its process lives and its socket does not answer: it is ended.
+    /// Its process lives, and its socket does not answer or not for it: it is ended.
     Silent {
-        /// What the link said.
+        /// What the link said, or who it is.
         why: String,
     },
 }

@@ -14,6 +14,7 @@ mod http;
 mod service;
 
 mod activation;
+mod adoptions;
 mod answers;
 mod crashes;
 mod drains;
