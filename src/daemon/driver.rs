@@ -15,7 +15,7 @@ use super::handle::{GatewayInput, Handle, Report};
 use super::journal::Journal;
 use super::publish::{self, Surroundings};
 use super::sampling::Sampler;
-use super::timetable::Timetable;
+use super::timetable::{Reached, Timetable};
 use crate::config::Config;
 use crate::control::view::{EventView, State, Status};
 use crate::supervisor::verbs::{Outcome, Verb};
@@ -116,7 +116,7 @@ impl Driver {
         let (handle, gateway) = Handle::new(status_ends.clone());
         let (requests_in, requests) = mpsc::channel(REQUESTS);
         let (config_out, config_ends) = watch::channel(Arc::new(config.clone()));
-        let timetable = Timetable::new(&config.schedules, now.wall);
+        let timetable = Timetable::new(&config.schedules, &std::collections::BTreeMap::new(), now.wall);
         let core = Supervisor::new(config, persistent, seed, now);
         let ends = Ends { handle, requests: requests_in, config: config_ends, status: status_ends };
         let driver = Self {
@@ -174,8 +174,11 @@ impl Driver {
 
     fn tick(&mut self) -> bool {
         let mut over = false;
-        for (name, nominal) in self.timetable.due(self.clock.now().wall) {
-            over |= self.step(Event::ScheduleDue { name, nominal });
+        for reached in self.timetable.look(self.clock.now().wall) {
+            let Reached { name, nominal, fires, .. } = reached;
+            if fires {
+                over |= self.step(Event::ScheduleDue { name, nominal });
+            }
         }
         over | self.step(Event::Tick)
     }
@@ -223,7 +226,7 @@ impl Driver {
             Request::Reconfigure { config, pending, problems } => {
                 self.pending = pending;
                 self.problems = problems;
-                self.timetable = Timetable::new(&config.schedules, self.clock.now().wall);
+                self.timetable.reload(&config.schedules, self.clock.now().wall);
                 self.config.send_replace(Arc::new((*config).clone()));
                 let over = self.step(Event::Reconfigured { config });
                 self.publish();

@@ -4,6 +4,9 @@
 //! bound before the configuration is accepted, and nothing is unlinked before the lock is held.
 //! Stop: the core drains and ends the worker, the driver leaves its loop, listeners close, own sockets are unlinked.
 
+pub mod awake;
+#[cfg(target_os = "macos")]
+mod awake_ffi;
 pub mod clock;
 pub mod driver;
 pub mod effects;
