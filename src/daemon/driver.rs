@@ -123,7 +123,7 @@ impl Driver {
         let (handle, gateway) = Handle::new(status_ends.clone());
         let (requests_in, requests) = mpsc::channel(REQUESTS);
         let (config_out, config_ends) = watch::channel(Arc::new(config.clone()));
-        let timetable = Timetable::new(&config.schedules, &std::collections::BTreeMap::new(), now.wall);
+        let timetable = Timetable::new(&config.schedules, &persistent.firings, now.wall);
         let core = Supervisor::new(config, persistent, seed, now);
         let ends = Ends { handle, requests: requests_in, config: config_ends, status: status_ends };
         let driver = Self {
@@ -194,10 +194,14 @@ impl Driver {
     fn tick(&mut self) -> bool {
         let mut over = false;
         for reached in self.timetable.look(self.clock.now().wall) {
-            let Reached { name, nominal, fires, .. } = reached;
-            if fires {
-                over |= self.step(Event::ScheduleDue { name, nominal });
+            if let Some(message) = reached.message() {
+                self.note("schedule_missed", message);
             }
+            let Reached { name, nominal, fires, missed: _ } = reached;
+            over |= self.step(match fires {
+                true => Event::ScheduleDue { name, nominal },
+                false => Event::ScheduleLeftOut { name, nominal },
+            });
         }
         over | self.step(Event::Tick)
     }
