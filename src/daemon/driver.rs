@@ -17,7 +17,7 @@ use super::journal::Journal;
 use super::leftover::Leftover;
 use super::publish::{self, Surroundings};
 use super::sampling::Sampler;
-use super::timetable::Timetable;
+use super::timetable::{Reached, Timetable};
 use crate::config::Config;
 use crate::control::view::{EventView, State, Status};
 use crate::supervisor::verbs::{Outcome, Verb};
@@ -124,7 +124,7 @@ impl Driver {
         let (handle, gateway) = Handle::new(status_ends.clone());
         let (requests_in, requests) = mpsc::channel(REQUESTS);
         let (config_out, config_ends) = watch::channel(Arc::new(config.clone()));
-        let timetable = Timetable::new(&config.schedules, now.wall);
+        let timetable = Timetable::new(&config.schedules, &persistent.firings, now.wall);
         let core = Supervisor::new(config, persistent, seed, now);
         let ends = Ends { handle, requests: requests_in, config: config_ends, status: status_ends };
         let driver = Self {
@@ -208,8 +208,15 @@ impl Driver {
 
     fn tick(&mut self) -> bool {
         let mut over = false;
-        for (name, nominal) in self.timetable.due(self.clock.now().wall) {
-            over |= self.step(Event::ScheduleDue { name, nominal });
+        for reached in self.timetable.look(self.clock.now().wall) {
+            if let Some(message) = reached.message() {
+                self.note("schedule_missed", message);
+            }
+            let Reached { name, nominal, fires, missed: _ } = reached;
+            over |= self.step(match fires {
+                true => Event::ScheduleDue { name, nominal },
+                false => Event::ScheduleLeftOut { name, nominal },
+            });
         }
         over | self.step(Event::Tick)
     }
@@ -257,7 +264,7 @@ impl Driver {
             Request::Reconfigure { config, pending, problems } => {
                 self.pending = pending;
                 self.problems = problems;
-                self.timetable = Timetable::new(&config.schedules, self.clock.now().wall);
+                self.timetable.reload(&config.schedules, self.clock.now().wall);
                 self.config.send_replace(Arc::new((*config).clone()));
                 let over = self.step(Event::Reconfigured { config });
                 self.publish();

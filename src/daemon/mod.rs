@@ -4,7 +4,10 @@
 //! bound before the configuration is accepted, and nothing is unlinked before the lock is held.
 //! Stop: the core drains and ends the worker, the driver leaves its loop, listeners close, own sockets are unlinked.
 
+#[cfg(target_os = "macos")]
 mod adoption;
+mod awake_ffi;
+pub mod awake;
 pub mod clock;
 pub mod driver;
 pub mod effects;
