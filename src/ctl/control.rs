@@ -55,6 +55,12 @@ impl Control {
         &self.socket
     }
 
+    /// The home it belongs to.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        &self.home.path
+    }
+
     /// `GET /v1/status`.
     pub async fn status(&self) -> Result<Answer<Status>, Failure> {
         self.facts("/v1/status").await

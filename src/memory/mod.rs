@@ -33,7 +33,7 @@ use darwin as platform;
 #[cfg(target_os = "linux")]
 use linux as platform;
 
-pub use probe::{Probe, ProbeError, WorkerReading};
+pub use probe::{Probe, ProbeError, WorkerReading, machine_bytes};
 pub use process::{ProcessUsage, StartId, footprint, host_wired, process_is_stopped, process_start_id, process_usage};
 
 /// Names of everything a rule can look at (design: memory). The text form is the public name.

@@ -1,0 +1,90 @@
+//! Waiting with an end: looks again and again, says how long it has been, and gives up at a limit.
+//!
+//! Owns the pauses and the words of waiting; what is waited for is the caller's affair.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::ctl::terminal::Terminal;
+
+/// First pause; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Between two lines about the same wait where no terminal shows them in place.
+const SAY_EVERY: Duration = Duration::from_secs(5);
+
+/// One wait. Every retry of one order shares it, so that the whole has one limit.
+#[derive(Debug)]
+pub struct Patience {
+    started: Instant,
+    limit: Duration,
+    pause: Duration,
+    said: Duration,
+}
+
+impl Patience {
+    /// A wait that begins now.
+    #[must_use]
+    pub fn new(limit: Duration) -> Self {
+        Self { started: Instant::now(), limit, pause: FIRST_PAUSE, said: Duration::ZERO }
+    }
+
+    /// The limit.
+    #[must_use]
+    pub const fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// Pauses before another look, telling the person what is waited for; false once the limit has passed.
+    ///
+    /// # Errors
+    /// When the terminal cannot be written to.
+    pub async fn again(&mut self, what: &str, terminal: &mut Terminal) -> io::Result<bool> {
+        let pause = self.pause;
+        self.pause = (pause * 2).min(LONGEST_PAUSE);
+        self.wait(pause, what, terminal).await
+    }
+
+    /// Like [`Patience::again`] after a short pause that does not grow: for what ends by itself.
+    ///
+    /// # Errors
+    /// When the terminal cannot be written to.
+    pub async fn soon(&mut self, what: &str, terminal: &mut Terminal) -> io::Result<bool> {
+        self.wait(FIRST_PAUSE, what, terminal).await
+    }
+
+    async fn wait(&mut self, pause: Duration, what: &str, terminal: &mut Terminal) -> io::Result<bool> {
+        let waited = self.started.elapsed();
+        if waited >= self.limit {
+            return Ok(false);
+        }
+        if waited >= Duration::from_secs(1) {
+            let line = format!("{what}: {} s of at most {} s", waited.as_secs(), self.limit.as_secs());
+            terminal.show_transient(&line)?;
+            if !terminal.err_is_terminal && waited - self.said >= SAY_EVERY {
+                self.said = waited;
+                terminal.say(&line)?;
+            }
+        }
+        tokio::time::sleep(pause.min(self.limit - waited)).await;
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_ends_at_its_limit() {
+        let mut terminal = Terminal::of_process();
+        let mut patience = Patience::new(Duration::from_millis(50));
+        let mut looks = 0;
+        while patience.again("nothing", &mut terminal).await.unwrap() {
+            looks += 1;
+        }
+        assert!((1..=4).contains(&looks), "{looks}");
+        assert!(!Patience::new(Duration::ZERO).again("nothing", &mut terminal).await.unwrap());
+    }
+}
