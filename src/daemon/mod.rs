@@ -1,9 +1,10 @@
 //! The process around the supervisor: start order, stop order, and everything with a side effect.
 //!
-//! Start: home, lock, configuration, log, sockets, leftover worker, driver, gateway, control, signals, ready. Nothing is
+//! Start: home, configuration, lock, log, sockets, leftover worker, driver, gateway, control, signals, ready. Nothing is
 //! bound before the configuration is accepted, and nothing is unlinked before the lock is held.
 //! Stop: the core drains and ends the worker, the driver leaves its loop, listeners close, own sockets are unlinked.
 
+pub mod boot_config;
 pub mod clock;
 pub mod driver;
 pub mod effects;

@@ -42,11 +42,12 @@ fn a_job_without_a_process_is_kicked() {
 fn a_daemon_that_never_comes_up_is_an_error_with_its_traces() {
     let machine = Machine::new();
     machine.play("dead", "");
-    let screen = machine.run(&["install", "--for", "launchd", "--deadline", "1s"]);
+    let screen = machine.see(&["install", "--for", "launchd", "--deadline", "1s"]);
     assert_snapshot!(screen);
     // What was installed stays, for the next try.
     assert!(machine.holds(PLIST));
     machine.no_longer("dead");
+    machine.calls();
     assert_snapshot!("and_starts_once_it_can", machine.run(&["start"]));
 }
 

@@ -65,6 +65,12 @@ impl Machine {
         command
     }
 
+    /// What the person sees.
+    pub fn see(&self, arguments: &[&str]) -> String {
+        let screen = self.run(arguments);
+        screen.split("--- told\n").next().unwrap().to_owned()
+    }
+
     /// What the person sees, and below it what the service manager was told since the last time.
     pub fn run(&self, arguments: &[&str]) -> String {
         let output = self.command(arguments).output().unwrap();

@@ -42,7 +42,7 @@ fn a_service_that_fails_to_start_is_an_error_with_its_traces() {
 fn a_daemon_that_never_comes_up_is_an_error_with_its_traces() {
     let machine = Machine::new();
     machine.play("dead", "");
-    assert_snapshot!(machine.run(&["install", "--for", "systemd", "--deadline", "1s"]));
+    assert_snapshot!(machine.see(&["install", "--for", "systemd", "--deadline", "1s"]));
 }
 
 #[test]

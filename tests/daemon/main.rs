@@ -15,6 +15,7 @@ mod service;
 
 mod activation;
 mod answers;
+mod boot_configs;
 mod crashes;
 mod drains;
 mod first_start;

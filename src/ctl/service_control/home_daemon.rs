@@ -29,10 +29,5 @@ impl std::fmt::Display for Running {
 /// The daemon that answers on the control socket now; `None` when nobody does.
 pub async fn answering(control: &Control) -> Option<Running> {
     let status = control.status().await.ok()?.value;
-    Some(Running {
-        pid: status.daemon.pid,
-        state: status.state,
-        cause: status.cause,
-        problems: status.config.problems,
-    })
+    Some(Running { pid: status.daemon.pid, state: status.state, cause: status.cause, problems: status.config.problems })
 }

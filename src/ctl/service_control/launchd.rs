@@ -139,10 +139,7 @@ mod tests {
         let running = "gui/501/io.github.mlxsup.mlxsupd = {\n\tactive count = 4\n\tstate = running\n\n\tendpoints = {\n\t\t\"x\" = {\n\t\t\tpid = 1\n\t\t}\n\t}\n\tpid = 812\n\tlast exit code = (never exited)\n}\n";
         assert_eq!(read_print(running), Standing::Present { pid: Some(812), word: None });
         let dead = "gui/501/x = {\n\tstate = spawn scheduled\n\tlast exit code = 2\n}\n";
-        assert_eq!(
-            read_print(dead),
-            Standing::Present { pid: None, word: Some("last exit code 2".to_owned()) }
-        );
+        assert_eq!(read_print(dead), Standing::Present { pid: None, word: Some("last exit code 2".to_owned()) });
         assert_eq!(read_print(""), Standing::Present { pid: None, word: None });
     }
 }

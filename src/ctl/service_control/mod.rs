@@ -142,9 +142,10 @@ impl ServiceControl {
             Self::Launchd(launchd) => launchd.enable(wait, terminal).await.map_err(refused)?,
             Self::Systemd(systemd) => {
                 systemd.reread(wait, terminal).await.map_err(refused)?;
-                systemd.start(files, enable, wait, terminal).await.map_err(|error| {
-                    self.with_traces(self.refused("start the daemon", error), control)
-                })?;
+                systemd
+                    .start(files, enable, wait, terminal)
+                    .await
+                    .map_err(|error| self.with_traces(self.refused("start the daemon", error), control))?;
             }
         }
         let mut complaint = None;
@@ -262,11 +263,14 @@ impl ServiceControl {
                 return Ok(before != Standing::Absent);
             }
             let what = match alive {
-                Some((pid, _)) => format!("waiting until the daemon (pid {pid}) has ended, running requests may finish"),
+                Some((pid, _)) => {
+                    format!("waiting until the daemon (pid {pid}) has ended, running requests may finish")
+                }
                 None => format!("waiting until {} has let go of it", self.name()),
             };
             if !wait.again(&what, terminal).await? {
-                let message = format!("{} has not stopped {} within {} s", self.name(), self.unit(), wait.limit().as_secs());
+                let message =
+                    format!("{} has not stopped {} within {} s", self.name(), self.unit(), wait.limit().as_secs());
                 return Err(Failure::new(Kind::Internal, message)
                     .hint("see `mlxsupctl status`; running requests may be finishing, then do this again")
                     .hint(format!("ask {} itself: `{}`", self.name(), self.question())));
@@ -302,7 +306,9 @@ impl ServiceControl {
                 .hint("your login session has no screen (ssh?): log in at the screen once, then do this again")
                 .hint("or install for the machine: `sudo mlxsupctl install --system`"),
             Self::Systemd(_) if text.contains("connect to") => failure
-                .hint("your user's own systemd does not run: `loginctl enable-linger`, log in again, then do this again")
+                .hint(
+                    "your user's own systemd does not run: `loginctl enable-linger`, log in again, then do this again",
+                )
                 .hint("or install for the machine: `sudo mlxsupctl install --system`"),
             Self::Launchd(_) | Self::Systemd(_) => failure.hint(format!("see `{}`", self.question())),
         }

@@ -11,6 +11,9 @@ use crate::ctl::terminal::Terminal;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
+/// A look at the very end of a wait must still be answered: its answer says what to tell the person.
+const COMMAND_LEAST: Duration = Duration::from_secs(10);
+
 /// Between two lines about the same wait where no terminal shows them in place.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 
@@ -46,12 +49,20 @@ impl Patience {
         self.wait(pause, what, terminal).await
     }
 
-    /// Like [`Patience::again`] after a short pause that does not grow: for what ends by itself.
+    /// Like [`Patience::again`] for a command that began at `since` and ends by itself: after a short pause that does not
+    /// grow. Whatever the limit, a command is given [`COMMAND_LEAST`].
     ///
     /// # Errors
     /// When the terminal cannot be written to.
-    pub async fn soon(&mut self, what: &str, terminal: &mut Terminal) -> io::Result<bool> {
-        self.wait(FIRST_PAUSE, what, terminal).await
+    pub async fn soon(&mut self, since: Instant, what: &str, terminal: &mut Terminal) -> io::Result<bool> {
+        if self.wait(FIRST_PAUSE, what, terminal).await? {
+            return Ok(true);
+        }
+        if since.elapsed() >= COMMAND_LEAST {
+            return Ok(false);
+        }
+        tokio::time::sleep(FIRST_PAUSE).await;
+        Ok(true)
     }
 
     async fn wait(&mut self, pause: Duration, what: &str, terminal: &mut Terminal) -> io::Result<bool> {

@@ -62,12 +62,13 @@ impl Place {
         Ok(Self { manager, scope, folder })
     }
 
-    /// Names of all files we may put there.
+    /// Names of all files we may put there, in the order they are started and stopped in: a socket that is up while its
+    /// service goes down would start it again.
     #[must_use]
     pub fn file_names(&self) -> Vec<String> {
         match self.manager {
             ServiceManager::Launchd => vec![format!("{LABEL}.plist")],
-            ServiceManager::Systemd => [SERVICE, "mlxsup.socket", "mlxsup-tcp.socket"].map(str::to_owned).into(),
+            ServiceManager::Systemd => ["mlxsup.socket", "mlxsup-tcp.socket", SERVICE].map(str::to_owned).into(),
         }
     }
 

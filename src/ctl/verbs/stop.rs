@@ -55,7 +55,8 @@ async fn stop_service(
 ) -> Result<ExitStatus, Failure> {
     let (service, files) = (found.control(), found.files());
     if args.keep_worker {
-        let message = format!("{} stops the daemon for good, and a worker without a daemon is of no use", service.name());
+        let message =
+            format!("{} stops the daemon for good, and a worker without a daemon is of no use", service.name());
         return Err(Failure::new(Kind::Denied, message).hint("stop both: `mlxsupctl stop`"));
     }
     found.judge_caller("stop")?;

@@ -46,8 +46,11 @@ pub fn make_home(root: &Path, owner: &Owner) -> Result<(), Failure> {
         let found = std::fs::metadata(&folder).map_err(|source| failed("look at", source))?;
         if !found.is_dir() || found.uid() != owner.uid {
             let message = format!("`{}` does not belong to {}", folder.display(), owner.user);
-            return Err(Failure::new(Kind::Usage, message)
-                .hint(format!("give it away: `chown -R {} {}`, or name another account", owner.user, root.display())));
+            return Err(Failure::new(Kind::Usage, message).hint(format!(
+                "give it away: `chown -R {} {}`, or name another account",
+                owner.user,
+                root.display()
+            )));
         }
     }
     Ok(())

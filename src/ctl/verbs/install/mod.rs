@@ -15,8 +15,8 @@ use crate::ctl::control::Control;
 use crate::ctl::failure::{ExitStatus, Failure, Kind};
 use crate::ctl::home::{Home, SYSTEM_HOME, Source};
 use crate::ctl::service_control::{
-    Place, Running, START_PATIENCE, Scope, ServiceControl, Standing, UnitFiles, Written, answering, is_same,
-    stop_patience, Patience,
+    Patience, Place, Running, START_PATIENCE, Scope, ServiceControl, Standing, UnitFiles, Written, answering, is_same,
+    stop_patience,
 };
 use crate::ctl::terminal::Terminal;
 use crate::daemon;
@@ -35,7 +35,9 @@ pub async fn run(args: &InstallArgs, home: &Home, terminal: &mut Terminal) -> Re
     let facts = unit_text::facts(&root, &config, owner)?;
     if !facts.daemon_path.is_file() {
         let message = format!("there is no daemon at `{}`", facts.daemon_path.display());
-        return Err(Failure::new(Kind::Usage, message).hint("`mlxsupd` belongs beside `mlxsupctl`: build it with `make build`"));
+        return Err(
+            Failure::new(Kind::Usage, message).hint("`mlxsupd` belongs beside `mlxsupctl`: build it with `make build`")
+        );
     }
     let texts = unit_text::files(args.manager(), &facts)?;
     let place = Place::of(args.manager(), scope)?;
@@ -59,7 +61,8 @@ fn home_root(system: bool, home: &Home) -> Result<PathBuf, Failure> {
         (Source::User | Source::System(_), false) => home.of_person().to_owned(),
     };
     std::path::absolute(&path).map_err(|error| {
-        Failure::new(Kind::Internal, format!("cannot make the home's path `{}` absolute", path.display())).caused_by(error)
+        Failure::new(Kind::Internal, format!("cannot make the home's path `{}` absolute", path.display()))
+            .caused_by(error)
     })
 }
 
@@ -109,21 +112,21 @@ struct Installation {
 }
 
 impl Installation {
-    async fn carry_out(
-        mut self,
-        texts: &[(String, String)],
-        terminal: &mut Terminal,
-    ) -> Result<Running, Failure> {
+    async fn carry_out(mut self, texts: &[(String, String)], terminal: &mut Terminal) -> Result<Running, Failure> {
         let old = self.place.installed();
         if let Some(old) = old.as_ref().filter(|old| !is_same(&old.says.home, &self.root)) {
             let other = old.says.home.display();
-            return Err(Failure::new(Kind::Denied, format!("{} already serves the home `{other}`", self.service.unit()))
-                .hint(format!("take that one out first: `mlxsupctl --home {other} uninstall`")));
+            return Err(Failure::new(
+                Kind::Denied,
+                format!("{} already serves the home `{other}`", self.service.unit()),
+            )
+            .hint(format!("take that one out first: `mlxsupctl --home {other} uninstall`")));
         }
         let standing = self.service.standing(&mut self.deadline, terminal).await;
         let standing = standing.map_err(|error| self.service.refused("say what it runs", error))?;
         if let Some(other) = answering(&self.control).await.filter(|other| standing.pid() != Some(other.pid)) {
-            let message = format!("a daemon that {} did not start (pid {}) serves this home", self.service.name(), other.pid);
+            let message =
+                format!("a daemon that {} did not start (pid {}) serves this home", self.service.name(), other.pid);
             return Err(Failure::new(Kind::Denied, message).hint("stop it, then do this again: `mlxsupctl stop`"));
         }
         let before = UnitFiles::existing(&self.place);
@@ -135,7 +138,8 @@ impl Installation {
         let names: Vec<String> = texts.iter().map(|(name, _)| name.clone()).collect();
         let stale = before.without(&names);
         if (changed || !stale.names().is_empty()) && standing != Standing::Absent {
-            terminal.say("the service files have changed: the daemon is restarted, running requests may finish first")?;
+            terminal
+                .say("the service files have changed: the daemon is restarted, running requests may finish first")?;
             let mut wait = stop_patience(old.as_ref());
             self.service.bring_down(before.names(), false, &mut wait, terminal).await?;
         }

@@ -38,7 +38,7 @@ pub fn facts(home: &Path, config: &Config, owner: Option<Owner>) -> Result<UnitF
     })
 }
 
-/// Name and text of each file.
+/// Name and text of each file, in the order the units are started in.
 ///
 /// # Errors
 /// When a fact cannot stand in such a file.
@@ -47,13 +47,11 @@ pub fn files(manager: ServiceManager, facts: &UnitFacts) -> Result<Vec<(String, 
     match manager {
         ServiceManager::Launchd => Ok(vec![(format!("{LABEL}.plist"), units::plist(facts).map_err(unfit)?)]),
         ServiceManager::Systemd => {
-            let mut files = vec![
-                ("mlxsup.service".to_owned(), units::systemd_service(facts).map_err(unfit)?),
-                ("mlxsup.socket".to_owned(), units::systemd_socket(facts).map_err(unfit)?),
-            ];
+            let mut files = vec![("mlxsup.socket".to_owned(), units::systemd_socket(facts).map_err(unfit)?)];
             if let Some(tcp) = units::systemd_tcp_socket(facts).map_err(unfit)? {
                 files.push(("mlxsup-tcp.socket".to_owned(), tcp));
             }
+            files.push(("mlxsup.service".to_owned(), units::systemd_service(facts).map_err(unfit)?));
             Ok(files)
         }
     }

@@ -45,7 +45,8 @@ pub async fn run(args: &UninstallArgs, home: &Home, terminal: &mut Terminal) -> 
         purge(&root, &remains, terminal).await?;
     } else {
         remains.list(terminal)?;
-        let again = if args.system { "sudo mlxsupctl uninstall --system --purge" } else { "mlxsupctl uninstall --purge" };
+        let again =
+            if args.system { "sudo mlxsupctl uninstall --system --purge" } else { "mlxsupctl uninstall --purge" };
         terminal.say(&format!("to remove what is ours of it, too: `{again}`"))?;
     }
     Ok(ExitStatus::Ok)

@@ -161,7 +161,8 @@ mod tests {
             std::fs::create_dir_all(root.join(folder)).unwrap();
         }
         let model = root.join("prefix-cache/deep/model.gguf");
-        let files = ["state.json", "state.json.bad-12", "logs/mlxsupd.log.1", "logs/notes", "models/m/w", "state.jsonl"];
+        let files =
+            ["state.json", "state.json.bad-12", "logs/mlxsupd.log.1", "logs/notes", "models/m/w", "state.jsonl"];
         for file in files {
             std::fs::write(root.join(file), "x").unwrap();
         }
