@@ -102,6 +102,7 @@ fn stop_and_start() {
     let machine = installed();
     assert_snapshot!("start_when_it_runs", machine.run(&["start"]));
     assert_snapshot!("stop", machine.run(&["stop"]));
+    assert_snapshot!("status_when_it_is_stopped", machine.run(&["status"]));
     assert_snapshot!("stop_when_it_is_stopped", machine.run(&["stop"]));
     assert_snapshot!("start", machine.run(&["start", "--json"]));
     assert_snapshot!("stop_without_waiting", machine.run(&["stop", "--no-wait"]));

@@ -61,9 +61,9 @@ fn with_nothing_to_serve_with_it_is_parked_until_a_reload() {
     ready(&systemd);
     let status = service.wait_for("parked");
     assert_eq!(status["cause"]["code"], "config_error", "{status}");
-    assert!(status["cause"]["message"].to_string().contains("modell"), "{status}");
+    assert!(status["cause"]["message"].to_string().contains("`model` is missing"), "{status}");
     assert!(status["config"]["problems"].to_string().contains("modell"), "{status}");
-    service.wait_for_event("config_error", "modell");
+    service.wait_for_event("config_error", "and 1 more");
     assert_eq!(service.ctl(&["status"]).code, Some(3));
     let mut client = service.connect();
     client.send("POST", CHAT, "", "{\"messages\":[]}");

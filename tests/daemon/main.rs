@@ -11,6 +11,7 @@
 )]
 
 mod http;
+mod installed;
 mod service;
 
 mod activation;

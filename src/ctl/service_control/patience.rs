@@ -14,6 +14,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// A look at the very end of a wait must still be answered: its answer says what to tell the person.
 const COMMAND_LEAST: Duration = Duration::from_secs(10);
 
+/// A shorter wait is over before anybody has read what it is about.
+const WORTH_A_LINE: Duration = Duration::from_secs(1);
+
 /// Between two lines about the same wait where no terminal shows them in place.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 
@@ -44,9 +47,16 @@ impl Patience {
     /// # Errors
     /// When the terminal cannot be written to.
     pub async fn again(&mut self, what: &str, terminal: &mut Terminal) -> io::Result<bool> {
-        let pause = self.pause;
-        self.pause = (pause * 2).min(LONGEST_PAUSE);
-        self.wait(pause, what, terminal).await
+        let waited = self.started.elapsed();
+        if waited >= self.limit {
+            return Ok(false);
+        }
+        if waited >= WORTH_A_LINE {
+            self.say(what, terminal)?;
+        }
+        tokio::time::sleep(self.pause.min(self.limit - waited)).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        Ok(true)
     }
 
     /// Like [`Patience::again`] for a command that began at `since` and ends by itself: after a short pause that does not
@@ -55,31 +65,27 @@ impl Patience {
     /// # Errors
     /// When the terminal cannot be written to.
     pub async fn soon(&mut self, since: Instant, what: &str, terminal: &mut Terminal) -> io::Result<bool> {
-        if self.wait(FIRST_PAUSE, what, terminal).await? {
-            return Ok(true);
-        }
-        if since.elapsed() >= COMMAND_LEAST {
+        let ran = since.elapsed();
+        if self.started.elapsed() >= self.limit && ran >= COMMAND_LEAST {
             return Ok(false);
+        }
+        // What answers at once is not worth a line.
+        if ran >= WORTH_A_LINE {
+            self.say(what, terminal)?;
         }
         tokio::time::sleep(FIRST_PAUSE).await;
         Ok(true)
     }
 
-    async fn wait(&mut self, pause: Duration, what: &str, terminal: &mut Terminal) -> io::Result<bool> {
+    fn say(&mut self, what: &str, terminal: &mut Terminal) -> io::Result<()> {
         let waited = self.started.elapsed();
-        if waited >= self.limit {
-            return Ok(false);
+        let line = format!("{what}: {} s of at most {} s", waited.as_secs(), self.limit.as_secs());
+        terminal.show_transient(&line)?;
+        if !terminal.err_is_terminal && waited.saturating_sub(self.said) >= SAY_EVERY {
+            self.said = waited;
+            terminal.say(&line)?;
         }
-        if waited >= Duration::from_secs(1) {
-            let line = format!("{what}: {} s of at most {} s", waited.as_secs(), self.limit.as_secs());
-            terminal.show_transient(&line)?;
-            if !terminal.err_is_terminal && waited - self.said >= SAY_EVERY {
-                self.said = waited;
-                terminal.say(&line)?;
-            }
-        }
-        tokio::time::sleep(pause.min(self.limit - waited)).await;
-        Ok(true)
+        Ok(())
     }
 }
 

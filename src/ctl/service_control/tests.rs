@@ -107,7 +107,21 @@ async fn the_machines_launchd_is_spoken_to_in_its_own_domain() {
     assert_eq!(machine.up(&service, Duration::from_secs(20)).await.unwrap().pid, DAEMON);
     assert!(machine.down(&service).await.unwrap());
     assert!(!machine.down(&service).await.unwrap(), "nothing is left to stop");
-    insta::assert_snapshot!(machine.calls(), @"");
+    insta::assert_snapshot!(machine.calls(), @"
+    launchctl enable system/io.github.mlxsup.mlxsupd
+    launchctl print system/io.github.mlxsup.mlxsupd
+    launchctl bootstrap system /Library/LaunchDaemons/io.github.mlxsup.mlxsupd.plist
+    launchctl print system/io.github.mlxsup.mlxsupd
+    launchctl bootstrap system /Library/LaunchDaemons/io.github.mlxsup.mlxsupd.plist
+    launchctl print system/io.github.mlxsup.mlxsupd
+    launchctl bootstrap system /Library/LaunchDaemons/io.github.mlxsup.mlxsupd.plist
+    launchctl print system/io.github.mlxsup.mlxsupd
+    launchctl bootstrap system /Library/LaunchDaemons/io.github.mlxsup.mlxsupd.plist
+    launchctl kickstart system/io.github.mlxsup.mlxsupd
+    launchctl print system/io.github.mlxsup.mlxsupd
+    launchctl bootout system/io.github.mlxsup.mlxsupd
+    launchctl print system/io.github.mlxsup.mlxsupd
+    ");
 }
 
 #[tokio::test]
@@ -116,7 +130,13 @@ async fn the_machines_systemd_is_spoken_to_without_a_user() {
     let service = machine.systemd();
     assert_eq!(machine.up(&service, Duration::from_secs(20)).await.unwrap().pid, DAEMON);
     assert!(machine.down(&service).await.unwrap());
-    insta::assert_snapshot!(machine.calls(), @"");
+    insta::assert_snapshot!(machine.calls(), @"
+    systemctl daemon-reload
+    systemctl enable --now mlxsup.socket mlxsup.service
+    systemctl show --property=LoadState,ActiveState,SubState,MainPID,Result mlxsup.service
+    systemctl disable --now mlxsup.socket mlxsup.service
+    systemctl show --property=LoadState,ActiveState,SubState,MainPID,Result mlxsup.service
+    ");
 }
 
 #[tokio::test]

@@ -57,11 +57,11 @@ fn advice(args: &InstallArgs, into: &Path) -> String {
         ),
         (ServiceManager::Systemd, false) => format!(
             "load them: cp {into}/mlxsup* ~/.config/systemd/user/ && systemctl --user daemon-reload && systemctl \
-             --user enable --now mlxsup.socket"
+             --user enable --now mlxsup.socket mlxsup.service"
         ),
         (ServiceManager::Systemd, true) => format!(
             "load them: sudo cp {into}/mlxsup* /etc/systemd/system/ && sudo systemctl daemon-reload && sudo systemctl \
-             enable --now mlxsup.socket"
+             enable --now mlxsup.socket mlxsup.service"
         ),
     }
 }
