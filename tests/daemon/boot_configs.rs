@@ -98,3 +98,15 @@ fn a_reload_keeps_what_it_accepted_for_the_next_start() {
     service.wait_for_event("config_rejected", "modell");
     assert_eq!(service.read("mlxsup.last-good.toml"), accepted);
 }
+
+#[test]
+fn a_service_is_told_when_its_unit_no_longer_fits() {
+    let mut service = Service::new("", "");
+    let systemd = start_as_service(&mut service);
+    ready(&systemd);
+    service.wait_for("serving");
+    service.configure("", "[drain]\ngrace = \"10m\"\n[listen]\nsocket = \"other.sock\"\n");
+    let said = service.ctl(&["reload"]).ok();
+    assert!(said.out.contains("needs `mlxsupctl install`: listen.socket"), "{}", said.out);
+    assert!(said.out.contains("so that a stop waits for the longer drain.grace"), "{}", said.out);
+}
