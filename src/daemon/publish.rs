@@ -8,8 +8,8 @@ use mlxsup_worker_api::WorkerStatus;
 use super::clock::{rfc3339, wall_of};
 use crate::config::{Config, Engine};
 use crate::control::view::{
-    Cause, ConfigView, DaemonView, DrainView, GreenView, HandoverView, Ledger, LoadView, QueueView, RestartView,
-    RuleView, ScheduleView, Status, WorkerView,
+    Cause, ConfigView, DaemonView, DrainView, FailureView, GreenView, HandoverView, Ledger, LoadView, QueueView,
+    RestartView, RuleView, ScheduleView, Status, WorkerView,
 };
 use crate::memory::Sample;
 use crate::supervisor::snapshot::{self, Snapshot};
@@ -68,6 +68,11 @@ pub fn status(core: &Snapshot, around: &Surroundings<'_>, now: Now) -> Status {
             .map(|(name, next)| ScheduleView { name: name.clone(), next_at: next.map(rfc3339), upcoming: Vec::new() })
             .collect(),
         last_restart: core.last_restart.as_ref().map(restart),
+        last_failure: core.last_failure.as_ref().map(|(failure, at)| FailureView {
+            class: failure.class.as_str().to_owned(),
+            message: failure.why.clone(),
+            at: rfc3339(*at),
+        }),
         rules: core
             .rules
             .iter()
@@ -176,6 +181,7 @@ pub fn initial() -> Status {
         memory: BTreeMap::new(),
         schedules: Vec::new(),
         last_restart: None,
+        last_failure: None,
         rules: Vec::new(),
         ledger: Ledger::default(),
         config: ConfigView::default(),

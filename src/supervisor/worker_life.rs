@@ -37,6 +37,8 @@ pub struct Worker {
     pub last_answer: Option<Answer>,
     /// Footprint at the last probe, bytes.
     pub footprint_bytes: Option<u64>,
+    /// Footprint at the first look after it became ready, bytes.
+    pub loaded_bytes: Option<u64>,
     /// Requests it answered.
     pub answered: u64,
     /// Prompt tokens of the requests it answered.
@@ -104,8 +106,9 @@ const TERMINATE_BASE: Duration = Duration::from_secs(10);
 /// worker can strand its memory until reboot, so patience is cheap.
 const BYTES_PER_SECOND_OF_PATIENCE: u64 = 4 << 30;
 
-/// A process that SIGKILL does not end hangs in the kernel, which may let go of it any time: it is told again.
-pub const KILL_AGAIN: Duration = Duration::from_secs(30);
+/// A process that SIGKILL does not end hangs in the kernel, which may let go of it any time: it is told again after so
+/// long, then after twice that, and so on.
+const KILL_AGAIN: Duration = Duration::from_secs(30);
 
 /// A footprint must fall by so much to buy time. Smaller movements are noise, and would postpone the kill for ever.
 const LEAST_SHRINKAGE: u64 = 64 << 20;
@@ -116,6 +119,12 @@ impl StopLadder {
     pub fn new(footprint_bytes: Option<u64>, why: StopReason, now: Mono) -> Self {
         let footprint_bytes = footprint_bytes.unwrap_or(0);
         Self { since: now, kill_at: now + patience(footprint_bytes), kills: 0, footprint_bytes, why }
+    }
+
+    /// KILL goes out (again).
+    pub fn kill_sent(&mut self, now: Mono) {
+        self.kill_at = now + KILL_AGAIN * (1 << self.kills.min(10));
+        self.kills += 1;
     }
 
     /// A smaller footprint means teardown is under way: the patience for what is left starts now.
@@ -144,6 +153,7 @@ impl Worker {
             facts: None,
             last_answer: None,
             footprint_bytes: None,
+            loaded_bytes: None,
             answered: 0,
             prompt_tokens: 0,
             refusals: 0,

@@ -12,7 +12,7 @@ use super::failure::{Failure, FailureClass};
 use super::health::Verdict;
 use super::overlap::{Overlap, Phase};
 use super::time::{Mono, Now};
-use super::worker_life::{KILL_AGAIN, Life, StopReason, Worker};
+use super::worker_life::{Life, StopReason, Worker};
 use super::{Action, Generation, Supervisor, spoken};
 
 /// What a worker is to the service.
@@ -161,6 +161,7 @@ impl Supervisor {
         if let Some((kind, message)) = note {
             self.record(kind, message);
         }
+        self.learn_appetite(generation);
     }
 
     /// When some worker needs attention even if nothing happens.
@@ -194,8 +195,7 @@ impl Supervisor {
                     self.actions.push(Action::Probe { generation });
                 }
                 Life::Stopping(ladder) => {
-                    ladder.kills += 1;
-                    ladder.kill_at = now + KILL_AGAIN;
+                    ladder.kill_sent(now);
                     let waited = spoken(now - ladder.since);
                     let message = match ladder.kills {
                         1 => format!("worker {generation} ignored SIGTERM for {waited}; killing its group"),

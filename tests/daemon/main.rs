@@ -20,6 +20,7 @@ mod boot_configs;
 mod crashes;
 mod drains;
 mod first_start;
+mod handovers;
 mod logs;
 mod reloads;
 mod restarts;

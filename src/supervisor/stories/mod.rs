@@ -5,7 +5,11 @@
 
 mod crashes;
 mod drains;
+mod inherited;
 mod lifecycle;
+mod memory;
+mod overlap;
+mod proof;
 mod requests;
 mod restarts;
 mod rules;
@@ -184,11 +188,15 @@ impl Story {
     }
 
     fn ready(&mut self, generation: u64) {
+        self.ready_as(generation, "f");
+    }
+
+    fn ready_as(&mut self, generation: u64, fingerprint: &str) {
         let facts = WorkerFacts {
             model: "m".to_owned(),
             context_tokens: Some(4096),
             slots: 2,
-            fingerprint: "f".to_owned(),
+            fingerprint: fingerprint.to_owned(),
             weights_bytes: None,
             fixed_bytes: None,
         };
