@@ -143,7 +143,7 @@ impl Control {
         let connected = cause.is_none();
         let failure = failure.caused_by(error);
         match cause {
-            Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) if is_installed(&self.home.path) => {
+            Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) if is_installed(&self.home) => {
                 failure.hint("it is installed as a service: start it with `mlxsupctl start`")
             }
             Some(io::ErrorKind::NotFound) => {
@@ -176,7 +176,7 @@ impl Control {
     }
 }
 
-/// True when a service manager would run the daemon of this home.
-fn is_installed(home: &Path) -> bool {
-    installed().iter().any(|found| is_same(&found.says.home, home))
+/// True when a service manager would run the daemon of this home, or of the person's own where this one was a last resort.
+fn is_installed(home: &Home) -> bool {
+    installed().iter().any(|found| [&home.path, home.of_person()].iter().any(|path| is_same(&found.says.home, path)))
 }

@@ -88,7 +88,7 @@ fn with_nothing_to_serve_with_it_is_parked_until_a_reload() {
 
 #[test]
 fn a_reload_keeps_what_it_accepted_for_the_next_start() {
-    let mut service = Service::serving("", "");
+    let service = Service::serving("", "");
     service.configure("", "[drain]\ngrace = \"7s\"\n");
     service.ctl(&["reload"]).ok();
     let accepted = service.read("mlxsup.toml");
