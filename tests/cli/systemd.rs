@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 
-use crate::service_manager::Machine;
+use crate::machine::Machine;
 
 const INSTALL: &[&str] = &["install", "--for", "systemd", "--deadline", "20s"];
 const UNITS: &str = ".config/systemd/user";

@@ -1,5 +1,5 @@
-//! A service manager of the test's own: `launchctl` or `systemctl` as a script, first in PATH, which records what it is
-//! told and plays what the test wrote down.
+//! A machine of the test's own: a home, a daemon, and `launchctl` and `systemctl` as scripts, first in PATH, which record
+//! what they are told and play what the test wrote down.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
