@@ -10,6 +10,7 @@ use std::time::Duration;
 use mlxsup_worker_api::WorkerStatus;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use super::boot_config::Verdict;
 use super::clock::Clock;
 use super::effects::Effects;
 use super::handle::{GatewayInput, Handle, Report};
@@ -58,7 +59,10 @@ pub enum Request {
         config: Box<Config>,
         /// For `status`.
         pending: Vec<String>,
-        /// Problems, when the file was rejected: then `config` is the old one.
+    },
+    /// A configuration that was read and rejected; what is in force stays.
+    Rejected {
+        /// For `status`, one line each.
         problems: Vec<String>,
     },
     /// TERM, INT or the verb `stop`.
@@ -169,6 +173,22 @@ impl Driver {
         self.effects.forget_the_missing();
     }
 
+    /// Takes over what was found of the configuration, before the first step.
+    pub fn begin_with(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Accepted => {}
+            Verdict::LastGood { problems } => {
+                let message = format!("the last accepted configuration is served instead: {}", problems.join("; "));
+                self.note("config_rejected", message);
+                self.problems = problems;
+            }
+            Verdict::Unconfigured { why, problems } => {
+                self.problems = problems;
+                self.step(Event::Unconfigured { why });
+            }
+        }
+    }
+
     /// Runs until the core says exit.
     pub async fn run(mut self) {
         // First the machine's memory: every start passes the gate, the very first one too.
@@ -261,9 +281,16 @@ impl Driver {
                 let _ = reply.send((self.journal.events(), self.journal.follow()));
                 false
             }
-            Request::Reconfigure { config, pending, problems } => {
-                self.pending = pending;
+            Request::Rejected { problems } => {
+                let message = format!("the old configuration stays: {}", problems.join("; "));
+                self.note("config_rejected", message);
                 self.problems = problems;
+                self.publish();
+                false
+            }
+            Request::Reconfigure { config, pending } => {
+                self.pending = pending;
+                self.problems.clear();
                 self.timetable.reload(&config.schedules, self.clock.now().wall);
                 self.config.send_replace(Arc::new((*config).clone()));
                 let over = self.step(Event::Reconfigured { config });

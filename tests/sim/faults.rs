@@ -220,7 +220,10 @@ impl World {
             2 => Event::WorkerExited { generation, exit },
             3 => Event::CanaryAnswered { generation, result: Ok(vec![1]) },
             4 => Event::CacheCleared { generation, result: Err("gone".to_owned()) },
-            5 => Event::Reported { id, report: Report::Progressed { generation, prompt_tokens: 1, completion_tokens: 1 } },
+            5 => Event::Reported {
+                id,
+                report: Report::Progressed { generation, prompt_tokens: 1, completion_tokens: 1 },
+            },
             6 => {
                 let report = Report::Interrupted { generation, progressed: false, why: "reset".to_owned() };
                 Event::Reported { id, report }

@@ -207,10 +207,9 @@ impl Model {
             }
             Event::Reported { id, report } => match (self.requests.get(id), report) {
                 (None, _) => true,
-                (
-                    Some(request),
-                    Report::Progressed { generation, .. } | Report::Interrupted { generation, .. },
-                ) => request.running != Some(*generation),
+                (Some(request), Report::Progressed { generation, .. } | Report::Interrupted { generation, .. }) => {
+                    request.running != Some(*generation)
+                }
                 (Some(_), Report::Ended(_)) => false,
             },
             Event::ImageVetted { .. } => !self.vetting,
@@ -363,7 +362,9 @@ impl Model {
             }
             Report::Ended(outcome) => {
                 if let Some(request) = self.requests.remove(&id) {
-                    debug_assert!(matches!(outcome, Outcome::Cancelled) || request.running.is_some() || request.assigned);
+                    debug_assert!(
+                        matches!(outcome, Outcome::Cancelled) || request.running.is_some() || request.assigned
+                    );
                 }
             }
         }

@@ -57,12 +57,9 @@ impl World {
             State::Unloaded => Some(Verb::Load { no_wait: false }),
             State::Parked => Some(Verb::Restart { mode: RestartAsked::Auto, plan: false, no_wait: false }),
             State::Starting if self.model.is_drained() => Some(Verb::Resume),
-            State::Starting
-            | State::Serving
-            | State::Handover
-            | State::Asleep
-            | State::Stranded
-            | State::Stopping => None,
+            State::Starting | State::Serving | State::Handover | State::Asleep | State::Stranded | State::Stopping => {
+                None
+            }
         }
     }
 

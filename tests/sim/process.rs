@@ -79,12 +79,18 @@ pub enum Condition {
 /// What it does at SIGTERM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnTerminate {
-    Obeys { after_ms: u64 },
+    Obeys {
+        after_ms: u64,
+    },
     /// Teardown takes long and shows in the footprint.
-    Shrinks { per_second: u64 },
+    Shrinks {
+        per_second: u64,
+    },
     Ignores,
     /// It says that it is ready, dying or not.
-    SaysReady { after_ms: u64 },
+    SaysReady {
+        after_ms: u64,
+    },
 }
 
 /// What it answers a canary.

@@ -27,7 +27,10 @@ impl Model {
                 && let Some(worker) = self.workers.get_mut(generation)
             {
                 let dead = dead_in(actions, *generation);
-                worker.terminated.get_or_insert((now.mono, !dead && !late_in(actions, *generation) && !silent(actions, *generation)));
+                worker.terminated.get_or_insert((
+                    now.mono,
+                    !dead && !late_in(actions, *generation) && !silent(actions, *generation),
+                ));
             }
         }
         self.judge_adrift(now.mono);
@@ -69,7 +72,9 @@ impl Model {
             Some(Code::QueueFull) => return Err(format!("(5) {id} was refused, and {waiting} wait")),
             Some(Code::MemoryPressure | Code::Draining) => return Ok(()),
             Some(code) => return self.judge_refusal_by_state(id, code, core),
-            None if full => return Err(format!("(5) {id} was admitted behind {waiting} waiting, {waiting_bytes} bytes")),
+            None if full => {
+                return Err(format!("(5) {id} was admitted behind {waiting} waiting, {waiting_bytes} bytes"));
+            }
             None => {}
         }
         let longest = now + limits.max_wait;
@@ -285,7 +290,9 @@ impl Model {
         let ready = self.workers.get(&generation).is_some_and(|worker| worker.ready);
         let allowed = self.leaving.as_ref().is_some_and(|leaving| {
             leaving.generation == generation
-                && (leaving.forced || before.stop_asked && self.stopping || leaving.ends.is_some_and(|ends| now >= ends))
+                && (leaving.forced
+                    || before.stop_asked && self.stopping
+                    || leaving.ends.is_some_and(|ends| now >= ends))
         });
         if !ready || allowed {
             return Ok(());
@@ -308,7 +315,10 @@ impl Model {
         let waited = now - since;
         let early = match worker.killed {
             Some(earlier) => now - earlier < Duration::from_secs(30),
-            None => waited < patience || worker.shrunk_at.is_some_and(|at| at >= since && now - at < Duration::from_secs(10)),
+            None => {
+                waited < patience
+                    || worker.shrunk_at.is_some_and(|at| at >= since && now - at < Duration::from_secs(10))
+            }
         };
         worker.killed = Some(now);
         match early {
@@ -319,16 +329,20 @@ impl Model {
 
     fn judge_assign(&mut self, id: RequestId, generation: Generation, now: Mono) -> Verdict {
         let running = self.running_on(generation);
-        let others_suspect = self
-            .requests
-            .values()
-            .any(|other| other.running == Some(generation) && other.suspect && !other.token);
+        let others_suspect =
+            self.requests.values().any(|other| other.running == Some(generation) && other.suspect && !other.token);
         let interrupted_waits = |arrival: u64, model: &Self| {
-            model.requests.iter().find(|(_, other)| {
-                other.assigned && other.running.is_none() && other.adrift.is_none() && other.arrival < arrival
-            }).map(|(id, _)| *id)
+            model
+                .requests
+                .iter()
+                .find(|(_, other)| {
+                    other.assigned && other.running.is_none() && other.adrift.is_none() && other.arrival < arrival
+                })
+                .map(|(id, _)| *id)
         };
-        let Some(request) = self.requests.get(&id) else { return Err(format!("(1) {id} is assigned, and it has ended")) };
+        let Some(request) = self.requests.get(&id) else {
+            return Err(format!("(1) {id} is assigned, and it has ended"));
+        };
         let Some(worker) = self.workers.get(&generation) else {
             return Err(format!("(6) {id} is assigned to worker {generation}, which is gone"));
         };
@@ -388,9 +402,7 @@ impl Model {
         let deserved = match code {
             Code::QueueTimeout => !request.assigned && now >= request.expires_at,
             Code::Poisoned => request.poisoned,
-            Code::EngineError => {
-                request.broken > 2 || (request.cut && core.config().worker.engine != Engine::Native)
-            }
+            Code::EngineError => request.broken > 2 || (request.cut && core.config().worker.engine != Engine::Native),
             Code::ModelChanged => {
                 request.fingerprint.is_some()
                     && serving.is_some_and(|worker| request.fingerprint.as_ref() != Some(&worker.fingerprint))

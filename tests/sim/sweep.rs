@@ -84,7 +84,10 @@ fn tell(seed: u64, hours: u64) {
     let mut world = World::new(seed);
     world.trace.on = true;
     world.trace.aloud = std::env::var_os("SIM_TRACE").is_some();
-    let why = world.play(hours).err().unwrap_or_else(|| "it does not fail again: something here is not repeatable".to_owned());
+    let why = world
+        .play(hours)
+        .err()
+        .unwrap_or_else(|| "it does not fail again: something here is not repeatable".to_owned());
     let lines: Vec<&str> = world.trace.lines().collect();
     panic!(
         "{}\n\nbroken after {} steps: {why}\nconfiguration:\n{}\nplay it again: SIM_SEED={seed} SIM_HOURS={hours} cargo test --test sim\n",

@@ -122,7 +122,8 @@ impl World {
         let thin = !self.busy && !self.calm;
         let Some(process) = self.processes.get_mut(&generation) else { return };
         if regular {
-            let undisturbed = process.condition == Condition::Well && process.requests.is_empty() && !process.terminated;
+            let undisturbed =
+                process.condition == Condition::Well && process.requests.is_empty() && !process.terminated;
             let pause = match (process.ready, thin && undisturbed) {
                 (false, _) => 1_000,
                 (true, true) => interval * 6,

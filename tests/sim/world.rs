@@ -108,13 +108,7 @@ impl World {
         Self::with(seed, dice, settings, machine, weights)
     }
 
-    pub fn with(
-        seed: u64,
-        mut dice: Dice,
-        settings: Settings,
-        machine: Machine,
-        weights: [u64; MODELS.len()],
-    ) -> Self {
+    pub fn with(seed: u64, mut dice: Dice, settings: Settings, machine: Machine, weights: [u64; MODELS.len()]) -> Self {
         let text = settings.text(MODELS[0]);
         let now = Now { mono: Mono(1_000_000), wall: Wall(1_700_000_000_000) };
         let config = parsed(&text);
@@ -304,31 +298,41 @@ impl World {
                     for _ in 0..=rush {
                         self.arrives()?;
                     }
-                    let pause = if self.busy { self.dice.between(200, 12_000) } else { self.dice.between(10_000, 600_000) };
+                    let pause =
+                        if self.busy { self.dice.between(200, 12_000) } else { self.dice.between(10_000, 600_000) };
                     self.timeline.plan(self.now + pause, Happening::Arrives);
                 }
             }
             Happening::HangsUp { request } => self.hangs_up(request),
             Happening::Commands => {
                 if !self.calm {
-                    let pause =
-                        if self.busy { self.dice.between(5_000, 200_000) } else { self.dice.between(60_000, 3_600_000) };
+                    let pause = if self.busy {
+                        self.dice.between(5_000, 200_000)
+                    } else {
+                        self.dice.between(60_000, 3_600_000)
+                    };
                     self.timeline.plan(self.now + pause, Happening::Commands);
                     return self.commands();
                 }
             }
             Happening::Fault => {
                 if !self.calm {
-                    let pause =
-                        if self.busy { self.dice.between(1_000, 100_000) } else { self.dice.between(300_000, 5_000_000) };
+                    let pause = if self.busy {
+                        self.dice.between(1_000, 100_000)
+                    } else {
+                        self.dice.between(300_000, 5_000_000)
+                    };
                     self.timeline.plan(self.now + pause, Happening::Fault);
                     return self.fault();
                 }
             }
             Happening::Episode => {
                 self.busy = !self.busy;
-                let length =
-                    if self.busy { self.dice.between(120_000, 900_000) } else { self.dice.between(1_200_000, 10_000_000) };
+                let length = if self.busy {
+                    self.dice.between(120_000, 900_000)
+                } else {
+                    self.dice.between(1_200_000, 10_000_000)
+                };
                 self.timeline.plan(self.now + length, Happening::Episode);
                 if self.busy && !self.calm {
                     for happening in [Happening::Arrives, Happening::Commands, Happening::Fault] {
@@ -374,7 +378,11 @@ impl World {
                 let still = self.now - process.moved_at;
                 let policy = &self.core.config().health;
                 let stopped = process.condition == Condition::Stopped;
-                let window = if stopped { policy.interval * (policy.failures - 1) } else { policy.stall.min(std::time::Duration::from_secs(60)) };
+                let window = if stopped {
+                    policy.interval * (policy.failures - 1)
+                } else {
+                    policy.stall.min(std::time::Duration::from_secs(60))
+                };
                 if u128::from(still) < window.as_millis() || process.condition == Condition::Well {
                     return Err(format!(
                         "slow is not dead: worker {generation} ({:?}) moved {still} ms ago: {}",
@@ -386,7 +394,10 @@ impl World {
                 let beside = self.processes.len();
                 let allowed = usize::from(self.model.is_overlapping());
                 if beside > allowed {
-                    return Err(format!("worker {} is spawned beside {beside} living ones, {allowed} allowed", generation.0));
+                    return Err(format!(
+                        "worker {} is spawned beside {beside} living ones, {allowed} allowed",
+                        generation.0
+                    ));
                 }
             }
         }
