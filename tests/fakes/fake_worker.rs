@@ -51,12 +51,12 @@ fn main() -> ExitCode {
 
 fn run() -> Result<std::convert::Infallible, String> {
     let faults = Faults::read()?;
-    if faults.crash_at_start {
+    let board = Board::from_env(&faults)?;
+    if faults.crash_at_start && faults.hit(board.generation()) {
         let _ = writeln!(io::stderr(), "fake worker: crashing at start, as told");
         die(faults.exit_code);
     }
     let socket = PathBuf::from(variable(settings::env::SOCKET)?);
-    let board = Board::from_env(&faults)?;
     let stranding = Stranding::of(faults.strand_bytes);
     let fake = Arc::new(Fake { faults, board, socket, stranding });
     obey_terminate(&fake)?;

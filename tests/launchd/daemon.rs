@@ -6,15 +6,13 @@ use crate::http::{Connection, expected};
 use crate::rig::{LABEL, Rig, eventually, exists, pid_of, send};
 
 const CHAT: &str = "/v1/chat/completions";
-const THROTTLED: &str = "<key>ThrottleInterval</key>\n\t<integer>3600<";
 
 #[test]
 fn connects_wait_in_the_backlog_while_the_daemon_is_down_and_are_served_after() {
     let rig = Rig::new(&[]);
     let plist = rig.daemon("\"tokens\":5");
     // A throttle so long that nobody can be there before we say so.
-    let throttled = rig.read("job.plist").replace("<key>ThrottleInterval</key>\n\t<integer>1<", THROTTLED);
-    rig.write("job.plist", &throttled);
+    rig.throttle(3600);
     assert_eq!(rig.bootstrap(&plist), "ok");
     rig.serving();
     send(rig.pid(), Signal::SIGKILL);

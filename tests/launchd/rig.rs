@@ -31,6 +31,11 @@ pub struct Rig {
 impl Rig {
     /// A launchd without jobs.
     pub fn new(options: &[&str]) -> Self {
+        Self::with_environment(options, &[])
+    }
+
+    /// `new`, with variables that every job inherits; the values are names of files in the folder.
+    pub fn with_environment(options: &[&str], files: &[(&str, &str)]) -> Self {
         // Short, as socket paths have a limit.
         let folder = tempfile::Builder::new().prefix("lnd").tempdir_in("/tmp").unwrap();
         std::fs::create_dir(folder.path().join("logs")).unwrap();
@@ -43,6 +48,7 @@ impl Rig {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", folder.path())
+            .envs(files.iter().map(|(name, file)| (name, folder.path().join(file))))
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -110,7 +116,12 @@ impl Rig {
     pub fn daemon(&self, faults: &str) -> PathBuf {
         let worker = env!("CARGO_BIN_EXE_mlxsup-fake-worker");
         let command = format!("[\"/usr/bin/env\", 'MLXSUP_FAKE={{{faults}}}', \"{worker}\"]");
-        self.write("mlxsup.toml", &format!("[worker]\nmodel = \"fake\"\ncommand = {command}\n"));
+        self.daemon_configured(&format!("[worker]\nmodel = \"fake\"\ncommand = {command}\n"))
+    }
+
+    /// The same with this configuration.
+    pub fn daemon_configured(&self, config: &str) -> PathBuf {
+        self.write("mlxsup.toml", config);
         let facts = UnitFacts {
             label: LABEL.to_owned(),
             daemon_path: env!("CARGO_BIN_EXE_mlxsupd").into(),
@@ -123,6 +134,13 @@ impl Rig {
             tcp: None,
         };
         self.write("job.plist", &units::plist(&facts).unwrap())
+    }
+
+    /// Changes the throttle in the plist that `daemon` wrote.
+    pub fn throttle(&self, seconds: u32) {
+        let key = "<key>ThrottleInterval</key>\n\t<integer>";
+        let changed = self.read("job.plist").replace(&format!("{key}1<"), &format!("{key}{seconds}<"));
+        self.write("job.plist", &changed);
     }
 
     pub fn pid(&self) -> Pid {

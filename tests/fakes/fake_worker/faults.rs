@@ -36,7 +36,8 @@ pub struct Faults {
     pub stall_at_token: Option<u32>,
     /// End with an engine error at this token.
     pub fail_at_token: Option<u32>,
-    /// The token faults above hit only this generation, so that its successor can show that it goes on.
+    /// The token faults above, `crash_at_start` and `fail_load` hit only this generation, so that its successor can show
+    /// that it goes on.
     pub only_generation: Option<u64>,
     /// Answer every generation with this HTTP status and an error object.
     pub refuse_generations: Option<u16>,
@@ -92,10 +93,16 @@ impl Faults {
         serde_json::from_str(&text).map_err(|why| format!("{name}: {why}"))
     }
 
+    /// True where the faults are meant for this generation.
+    pub fn hit(&self, generation: u64) -> bool {
+        self.only_generation.is_none_or(|only| only == generation)
+    }
+
     /// The failure this worker's load ends with.
     pub fn load_failure(&self, generation: u64) -> Option<String> {
         let unlucky = || Chance::of(&[self.seed, generation]).happens(self.fail_load_chance);
-        self.fail_load.clone().or_else(|| unlucky().then(|| "the dice said no".to_owned()))
+        let ordered = self.fail_load.clone().filter(|_| self.hit(generation));
+        ordered.or_else(|| unlucky().then(|| "the dice said no".to_owned()))
     }
 
     /// The token, of `tokens`, at which the worker's `request`-th request kills it.
@@ -106,7 +113,7 @@ impl Faults {
 
     /// What goes wrong at token `position` (counted from 1) in the worker of `generation`.
     pub fn at(&self, position: u32, generation: u64) -> Option<Fault> {
-        if self.only_generation.is_some_and(|only| only != generation) {
+        if !self.hit(generation) {
             return None;
         }
         [

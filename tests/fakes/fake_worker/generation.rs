@@ -51,6 +51,7 @@ pub fn generate(fake: &Fake, stream: &mut UnixStream, path: &str, body: &[u8]) -
         return crate::answer(stream, 503, &crate::error("engine_error", "the model is not loaded"));
     }
     let (number, _active) = fake.board.begin();
+    note_dispatch(fake.board.generation(), &envelope);
     let limit = request.max_tokens.or(fake.faults.tokens).unwrap_or(16);
     let fatal_token = fake.faults.fatal_token(fake.board.generation(), number, limit);
     let mut writer = Writer { fake, stream, envelope, request, chat: path == path::LINK_CHAT, fatal_token };
@@ -59,6 +60,19 @@ pub fn generate(fake: &Fake, stream: &mut UnixStream, path: &str, body: &[u8]) -
         fake.board.cancelled();
     }
     written
+}
+
+/// One line per generation taken, `GENERATION ID TOKENS-REPLAYED`, in the file that `MLXSUP_FAKE_DISPATCHES` names: the
+/// worker's side of a history.
+fn note_dispatch(generation: u64, envelope: &Envelope) {
+    let Some(path) = std::env::var_os("MLXSUP_FAKE_DISPATCHES") else { return };
+    let replayed: usize = envelope.generated.iter().map(|choice| choice.ids.len()).sum();
+    let line = format!("{generation} {} {replayed}\n", envelope.id);
+    let file = std::fs::File::options().create(true).append(true).open(path);
+    // One write, so that the lines of many threads and workers do not mix.
+    if let Err(why) = file.and_then(|mut file| file.write_all(line.as_bytes())) {
+        let _ = writeln!(io::stderr(), "fake worker: dispatch not noted: {why}");
+    }
 }
 
 impl Writer<'_> {
