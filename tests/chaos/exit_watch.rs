@@ -1,6 +1,7 @@
 //! When the kernel says that a process of somebody else's has ended: a pidfd becomes readable.
 #![allow(unsafe_code, reason = "there is no wrapper for pidfd_open")]
 
+use std::cell::OnceCell;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
@@ -9,7 +10,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
 /// A process being watched.
-pub struct ExitWatch(mpsc::Receiver<SystemTime>);
+pub struct ExitWatch {
+    news: mpsc::Receiver<SystemTime>,
+    ended: OnceCell<SystemTime>,
+}
 
 impl ExitWatch {
     /// `None` when it is gone already.
@@ -26,11 +30,20 @@ impl ExitWatch {
             // Nobody waits any more: the phase is over.
             let _ = sender.send(SystemTime::now());
         });
-        Some(Self(receiver))
+        Some(Self { news: receiver, ended: OnceCell::new() })
     }
 
     /// The time of its end, if that comes within `patience`.
     pub fn wait(&self, patience: Duration) -> Option<SystemTime> {
-        self.0.recv_timeout(patience).ok()
+        if self.ended.get().is_none()
+            && let Ok(at) = self.news.recv_timeout(patience)
+        {
+            let _ = self.ended.set(at);
+        }
+        self.ended.get().copied()
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.wait(Duration::ZERO).is_some()
     }
 }

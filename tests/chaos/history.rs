@@ -1,6 +1,7 @@
 //! What clients saw, in the order in which they saw it, and what workers were given.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 /// Which request: a number of the whole run.
@@ -62,19 +63,25 @@ pub struct Dispatch {
 
 /// The shared record.
 #[derive(Debug, Default)]
-pub struct History(Mutex<Vec<Event>>);
+pub struct History {
+    events: Mutex<Vec<Event>>,
+    answered: AtomicUsize,
+}
 
 impl History {
     pub fn add(&self, event: Event) {
-        self.0.lock().unwrap().push(event);
+        if matches!(event, Event::Ended { .. }) {
+            self.answered.fetch_add(1, Relaxed);
+        }
+        self.events.lock().unwrap().push(event);
     }
 
     pub fn events(&self) -> Vec<Event> {
-        self.0.lock().unwrap().clone()
+        self.events.lock().unwrap().clone()
     }
 
     pub fn answered(&self) -> usize {
-        self.0.lock().unwrap().iter().filter(|event| matches!(event, Event::Ended { .. })).count()
+        self.answered.load(Relaxed)
     }
 }
 

@@ -20,6 +20,7 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 /// A phase under way.
 pub struct Phase {
     pub rig: Rig,
+    pub history: Arc<History>,
     pub chance: Chance,
     /// When the kernel said that the worker of a generation had ended.
     pub exits: BTreeMap<u64, SystemTime>,
@@ -77,8 +78,10 @@ pub fn run(
     mut act: impl FnMut(&mut Phase) -> Result<Act, String>,
 ) -> Report {
     let started = Instant::now();
+    let history = Arc::new(History::default());
     let mut phase = Phase {
         rig: Rig::start(),
+        history: history.clone(),
         chance: Chance::of(&[settings.seed, count, name.len() as u64]),
         exits: BTreeMap::new(),
         kills: Vec::new(),
@@ -86,7 +89,6 @@ pub fn run(
         faults: Vec::new(),
         done: BTreeMap::new(),
     };
-    let history = Arc::new(History::default());
     let next_id = Arc::new(AtomicU64::new(1));
     let (mut done, mut told, mut skipped, mut before) = (0, Instant::now(), None, None);
     if let Err(why) = phase.rig.serving(|_| true) {
@@ -118,7 +120,7 @@ pub fn run(
         before = before.or_else(|| phase.rig.weight());
     }
     let after = phase.rig.weight();
-    let mut report = judge(phase, &history, allowed);
+    let mut report = judge(phase, allowed);
     report.drift = before.zip(after).map(|(before, after): (Weight, Weight)| {
         (after.descriptors - before.descriptors, after.resident_kib - before.resident_kib)
     });
@@ -129,7 +131,7 @@ pub fn run(
     report
 }
 
-fn judge(mut phase: Phase, history: &History, allowed: &[&str]) -> Report {
+fn judge(mut phase: Phase, allowed: &[&str]) -> Report {
     let workers = phase.rig.live_workers();
     if workers != 1 {
         phase.faults.push(format!("{workers} workers live at the end"));
@@ -137,7 +139,7 @@ fn judge(mut phase: Phase, history: &History, allowed: &[&str]) -> Report {
     let dispatches = history::dispatches(&phase.rig.read("dispatches"));
     let log = daemon_log::read(&phase.rig.read("logs/mlxsupd.log"));
     let mut report = Report {
-        verdict: checker::check(&history.events(), &phase.kills, &dispatches, allowed),
+        verdict: checker::check(&phase.history.events(), &phase.kills, &dispatches, allowed),
         adoption_us: adoptions(&log),
         ..Report::default()
     };
