@@ -29,6 +29,9 @@ pub struct Status {
     pub schedules: Vec<ScheduleView>,
     /// The last completed restart.
     pub last_restart: Option<RestartView>,
+    /// The last failure of a worker since the daemon started.
+    #[serde(default)]
+    pub last_failure: Option<FailureView>,
     /// Rules and what they see.
     pub rules: Vec<RuleView>,
     /// How people learn that it works.
@@ -216,6 +219,17 @@ pub struct RestartView {
     pub took_s: f64,
     /// Time per phase and what was lost, by name.
     pub cost: BTreeMap<String, f64>,
+}
+
+/// A worker's failure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureView {
+    /// `load_failure`, `crash`, `stall`, `out_of_memory`, `canary` or `stranded`.
+    pub class: String,
+    /// How, with exit status and last words where there were any.
+    pub message: String,
+    /// When it was known.
+    pub at: String,
 }
 
 /// One rule.

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mlxsup_worker_api::WorkerStatus;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::clock::Clock;
@@ -24,8 +25,11 @@ use crate::supervisor::{Action, Event, Generation, Persistent, Record, Superviso
 /// Between samples.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The worker's log is looked at once a minute.
-const SAMPLES_PER_LOG_CHECK: u64 = 60;
+/// Between samples while a decision waits for memory.
+const QUICK_SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Between two looks at the size of the worker's log.
+const LOG_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What the control socket and the signals ask.
 #[derive(Debug)]
@@ -79,7 +83,10 @@ pub struct Driver {
     config: watch::Sender<Arc<Config>>,
     pending: Vec<String>,
     problems: Vec<String>,
-    samples_taken: u64,
+    sampled_at: Option<tokio::time::Instant>,
+    log_checked_at: tokio::time::Instant,
+    /// A sample is wanted before the loop waits again.
+    sample_now: bool,
     seen: Option<(State, Option<Generation>, bool)>,
 }
 
@@ -133,7 +140,9 @@ impl Driver {
             config: config_out,
             pending: Vec::new(),
             problems: Vec::new(),
-            samples_taken: 0,
+            sampled_at: None,
+            log_checked_at: tokio::time::Instant::now(),
+            sample_now: false,
             seen: None,
         };
         (driver, ends)
@@ -147,16 +156,21 @@ impl Driver {
 
     /// Runs until the core says exit.
     pub async fn run(mut self) {
-        let mut samples = tokio::time::interval(SAMPLE_INTERVAL);
-        samples.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut over = self.step(Event::Tick);
+        // First the machine's memory: every start passes the gate, the very first one too.
+        let mut over = self.sample();
+        over |= self.step(Event::Tick);
         while !over {
+            if std::mem::take(&mut self.sample_now) {
+                over = self.sample();
+                continue;
+            }
+            let sample_at = self.next_sample();
             let deadline = self.deadline();
             over = tokio::select! {
                 biased;
                 Some(event) = self.events.recv() => self.worker_news(event),
                 Some(request) = self.requests.recv() => self.request(request),
-                _ = samples.tick() => self.sample(),
+                () = tokio::time::sleep_until(sample_at) => self.sample(),
                 () = tokio::time::sleep_until(deadline) => self.tick(),
                 Some(input) = self.gateway.recv() => self.gateway_input(input),
             };
@@ -170,6 +184,11 @@ impl Driver {
         let core = self.core.next_deadline(now.mono);
         let timetable = self.timetable.look_again(now);
         self.clock.instant(core.map_or(timetable, |core| core.min(timetable))).into()
+    }
+
+    fn next_sample(&self) -> tokio::time::Instant {
+        let interval = if self.core.is_watching_memory() { QUICK_SAMPLE_INTERVAL } else { SAMPLE_INTERVAL };
+        self.sampled_at.map_or_else(tokio::time::Instant::now, |at| at + interval)
     }
 
     fn tick(&mut self) -> bool {
@@ -235,12 +254,14 @@ impl Driver {
 
     fn sample(&mut self) -> bool {
         let now = self.clock.now();
-        self.samples_taken += 1;
-        if self.samples_taken.is_multiple_of(SAMPLES_PER_LOG_CHECK) {
+        let taken_at = tokio::time::Instant::now();
+        self.sampled_at = Some(taken_at);
+        if taken_at - self.log_checked_at >= LOG_CHECK_INTERVAL {
+            self.log_checked_at = taken_at;
             self.effects.rotate_worker_log(self.core.config());
         }
         let snapshot = self.core.snapshot();
-        let newest = self.effects.newest();
+        let newest = self.serving_report();
         let uptime = snapshot.worker.as_ref().map(|worker| now.mono - worker.spawned_at).unwrap_or_default();
         let sample = self.sampler.sample(newest.as_ref(), uptime, &snapshot, now.mono);
         let over = self.step(Event::Sampled { sample: Box::new(sample) });
@@ -265,6 +286,12 @@ impl Driver {
                 Action::Assign { id, generation } => self.effects.assign(id, generation),
                 Action::Refuse { id, refusal } => self.effects.refuse(id, refusal),
                 Action::ClearCache { generation } => self.effects.clear_cache(generation, self.core.config()),
+                Action::Sample => self.sample_now = true,
+                Action::Probe { generation } => self.effects.probe(generation),
+                Action::Canary { generation } => self.effects.canary(generation),
+                Action::KeepAwake { on } => tracing::debug!(on, "keep awake"),
+                Action::VetImage { .. } => self.effects.vet_image(),
+                Action::PauseAccepting | Action::ResumeAccepting | Action::Exec { .. } => {}
                 Action::Reply { operation, outcome } => {
                     // Whoever reads the status after a verb must see its effect.
                     self.publish();
@@ -277,6 +304,10 @@ impl Driver {
         }
         self.publish_if_changed();
         over
+    }
+
+    fn serving_report(&self) -> Option<(u32, Option<WorkerStatus>)> {
+        self.effects.report(self.core.serving_generation()?)
     }
 
     fn publish_if_changed(&mut self) {
@@ -292,7 +323,7 @@ impl Driver {
     }
 
     fn status(&self) -> Status {
-        let newest = self.effects.newest();
+        let newest = self.serving_report();
         let around = Surroundings {
             config: self.core.config(),
             epoch: self.effects.epoch(),

@@ -7,20 +7,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mlxsup_worker_api::WorkerStatus;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::home::Home;
 use super::state_file::{self, State, WorkerRecord};
 use crate::config::Config;
 use crate::daemon::handle::{Assignment, Directive};
+use crate::link::canary;
 use crate::link::client::{self, Address};
 use crate::link::probe::{self, Watch};
 use crate::link::process::Process;
 use crate::link::spawn::{self, Birth};
 use crate::link::stderr_tail::StderrTail;
-use crate::memory::process_start_id;
-use crate::supervisor::event::{CacheCleared, Exit};
+use crate::memory::{out_of_memory_kills, process_start_id};
+use crate::supervisor::event::{CacheCleared, Exit, ExitStatus};
 use crate::supervisor::verbs::Outcome;
 use crate::supervisor::{Event, Generation, OperationId, Persistent, Refusal, RequestId};
 use crate::telemetry::{copy_and_truncate_if_larger, rotate_if_larger};
@@ -43,6 +44,7 @@ struct Link {
     address: Address,
     process: Process,
     watcher: JoinHandle<()>,
+    look: Arc<Notify>,
     report: watch::Receiver<Option<WorkerStatus>>,
 }
 
@@ -67,10 +69,10 @@ impl Effects {
         self.state.epoch
     }
 
-    /// The process and last report of the newest worker.
+    /// The process and last report of a worker.
     #[must_use]
-    pub fn newest(&self) -> Option<(u32, Option<WorkerStatus>)> {
-        let (_, link) = self.links.iter().max_by_key(|(generation, _)| **generation)?;
+    pub fn report(&self, generation: Generation) -> Option<(u32, Option<WorkerStatus>)> {
+        let link = self.links.get(&generation)?;
         Some((link.process.pid(), link.report.borrow().clone()))
     }
 
@@ -91,6 +93,7 @@ impl Effects {
         let nonce = nonce().map_err(|error| format!("no randomness for the worker's nonce: {error}"))?;
         let address = Address { socket: socket.clone(), nonce: nonce.clone(), epoch: self.state.epoch };
         let tail = StderrTail::begin(&log);
+        let killed_before = out_of_memory_kills();
         let birth = Birth {
             command: super::worker_command::command(config)?,
             env: config.worker.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
@@ -105,7 +108,8 @@ impl Effects {
         let events = self.events.clone();
         let process = Process::watch(spawned.pid, move |status| {
             remove_socket(&socket);
-            let exit = Exit { status, stderr_tail: tail.lines() };
+            let killed = status == ExitStatus::Signal(libc::SIGKILL) && out_of_memory_kills() > killed_before;
+            let exit = Exit { status, stderr_tail: tail.lines(), out_of_memory: killed };
             let _ = events.send(Event::WorkerExited { generation, exit });
         })
         .map_err(|error| format!("no thread for its exit watch: {error}"))?;
@@ -113,6 +117,7 @@ impl Effects {
         self.state.worker = Some(WorkerRecord { pid, start: process_start_id(pid), generation: generation.0, nonce });
         self.write_state();
         let (report, reports) = watch::channel(None);
+        let look = Arc::new(Notify::new());
         let watcher = tokio::spawn(probe::watch(
             Watch {
                 generation,
@@ -121,11 +126,12 @@ impl Effects {
                 interval: config.health.interval,
                 timeout: config.health.timeout,
                 events: self.events.clone(),
+                look: Arc::clone(&look),
                 report,
             },
             spawned.ready,
         ));
-        self.links.insert(generation, Link { address, process, watcher, report: reports });
+        self.links.insert(generation, Link { address, process, watcher, look, report: reports });
         Ok(pid)
     }
 
@@ -166,6 +172,28 @@ impl Effects {
         if let Some(link) = self.links.get(&generation) {
             link.process.kill_group();
         }
+    }
+
+    /// Looks at a worker beside the regular probes; closes with `Probed`.
+    pub fn probe(&self, generation: Generation) {
+        if let Some(link) = self.links.get(&generation) {
+            link.look.notify_one();
+        }
+    }
+
+    /// Upgrades are not built in yet.
+    pub fn vet_image(&self) {
+        self.send(Event::ImageVetted { result: Err("this build cannot replace itself".to_owned()) });
+    }
+
+    /// Asks for one token; closes with `CanaryAnswered`.
+    pub fn canary(&self, generation: Generation) {
+        let Some(link) = self.links.get(&generation) else { return };
+        let (address, events) = (link.address.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let result = canary::ask(&address).await.map_err(|error| error.to_string());
+            let _ = events.send(Event::CanaryAnswered { generation, result });
+        });
     }
 
     /// Asks for a smaller cache; closes with `CacheCleared`.

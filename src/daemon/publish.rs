@@ -8,8 +8,8 @@ use mlxsup_worker_api::WorkerStatus;
 use super::clock::{rfc3339, wall_of};
 use crate::config::{Config, Engine};
 use crate::control::view::{
-    Cause, ConfigView, DaemonView, DrainView, GreenView, HandoverView, Ledger, LoadView, QueueView, RestartView,
-    RuleView, ScheduleView, Status, WorkerView,
+    Cause, ConfigView, DaemonView, DrainView, FailureView, GreenView, HandoverView, Ledger, LoadView, QueueView,
+    RestartView, RuleView, ScheduleView, Status, WorkerView,
 };
 use crate::memory::Sample;
 use crate::supervisor::snapshot::{self, Snapshot};
@@ -55,15 +55,11 @@ pub fn status(core: &Snapshot, around: &Surroundings<'_>, now: Now) -> Status {
             active: core.active,
             slots: core.worker.as_ref().map_or(0, Worker::slots),
         },
-        handover: core.handover.map(|(phase, deadline)| HandoverView {
-            strategy: "sequential".to_owned(),
-            phase: phase.to_owned(),
-            green: core
-                .worker
-                .as_ref()
-                .filter(|worker| matches!(worker.life, Life::Loading { .. }))
-                .and_then(|worker| Some(GreenView { pid: worker.pid?, generation: worker.generation.0 })),
-            deadline_at: deadline.map(at),
+        handover: core.handover.as_ref().map(|handover| HandoverView {
+            strategy: if handover.overlap { "overlap" } else { "sequential" }.to_owned(),
+            phase: handover.phase.to_owned(),
+            green: handover.green.map(|(pid, generation)| GreenView { pid, generation: generation.0 }),
+            deadline_at: handover.deadline.map(at),
         }),
         memory: memory(around.sample),
         schedules: around
@@ -72,6 +68,11 @@ pub fn status(core: &Snapshot, around: &Surroundings<'_>, now: Now) -> Status {
             .map(|(name, next)| ScheduleView { name: name.clone(), next_at: next.map(rfc3339), upcoming: Vec::new() })
             .collect(),
         last_restart: core.last_restart.as_ref().map(restart),
+        last_failure: core.last_failure.as_ref().map(|(failure, at)| FailureView {
+            class: failure.class.as_str().to_owned(),
+            message: failure.why.clone(),
+            at: rfc3339(*at),
+        }),
         rules: core
             .rules
             .iter()
@@ -111,7 +112,8 @@ fn cause(cause: &snapshot::Cause, now: Now) -> Cause {
 fn worker(worker: &Worker, around: &Surroundings<'_>, core: &Snapshot, now: Now) -> Option<WorkerView> {
     let loading = matches!(worker.life, Life::Loading { .. });
     // A worker that is being drained for a restart says so, though for its own life it is simply ready.
-    let draining = worker.is_ready() && (core.drain.is_some() || core.handover.is_some());
+    let handing_over = core.handover.as_ref().is_some_and(|handover| !handover.overlap);
+    let draining = worker.is_ready() && (core.drain.is_some() || handing_over);
     Some(WorkerView {
         pid: worker.pid?,
         generation: worker.generation.0,
@@ -179,6 +181,7 @@ pub fn initial() -> Status {
         memory: BTreeMap::new(),
         schedules: Vec::new(),
         last_restart: None,
+        last_failure: None,
         rules: Vec::new(),
         ledger: Ledger::default(),
         config: ConfigView::default(),

@@ -42,6 +42,8 @@ impl Sampler {
     ) -> Sample {
         let reading = worker.map(|(pid, status)| WorkerReading { pid: *pid, status: status.as_ref(), uptime });
         let mut sample = self.probe.sample(reading, now);
+        #[cfg(feature = "fake-worker")]
+        crate::memory::pretence::overlay(&mut sample);
         sample.set(Metric::RequestsActive, Some(count(core.active)));
         sample.set(Metric::RequestsWaiting, Some(count(core.waiting)));
         sample.set(Metric::RequestsRate, self.answered_rate(core.ledger.answered, now));

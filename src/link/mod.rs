@@ -9,6 +9,7 @@
 //!   └────▶ probe loop ─▶ Probed                              events: the generation stream (used by the gateway)
 //! ```
 
+pub mod canary;
 pub mod client;
 pub mod events;
 pub mod probe;

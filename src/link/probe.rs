@@ -3,12 +3,13 @@
 //! While it loads, probes come four times a second, because people watch the progress; health counts only from ready on.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mlxsup_worker_api::{Phase, WorkerStatus};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::client::{self, Address};
@@ -37,6 +38,8 @@ pub struct Watch {
     pub timeout: Duration,
     /// Where news goes.
     pub events: mpsc::UnboundedSender<Event>,
+    /// Notified when a probe is wanted beside the regular ones.
+    pub look: Arc<Notify>,
     /// The last report, for samples and `status`.
     pub report: watch::Sender<Option<WorkerStatus>>,
 }
@@ -95,7 +98,10 @@ async fn probe_forever(watch: &Watch, interval: Duration) {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = watch.look.notified() => {}
+        }
         probe(watch).await;
     }
 }
@@ -140,5 +146,10 @@ fn facts(status: &WorkerStatus) -> WorkerFacts {
         context_tokens: status.model.as_ref().map(|model| model.context_tokens),
         slots: status.engine.slots.max(1),
         fingerprint: status.fingerprint.clone(),
+        weights_bytes: status.model.as_ref().map(|model| model.weights_bytes),
+        fixed_bytes: status
+            .model
+            .as_ref()
+            .map(|model| model.fixed_bytes_per_sequence.saturating_mul(u64::from(status.engine.slots))),
     }
 }

@@ -100,6 +100,11 @@ pub(super) fn host_wired() -> Option<u64> {
     pages().map(|pages| pages.wired.saturating_mul(page_size()))
 }
 
+/// Not counted here: the exit of the process itself tells.
+pub(super) fn out_of_memory_kills() -> Option<u64> {
+    None
+}
+
 /// Start time to the microsecond.
 pub(super) fn start_id(pid: u32) -> Option<StartId> {
     let (seconds, micros) = ffi::start_time(pid)?;

@@ -224,6 +224,11 @@ pub(super) fn host_wired() -> Option<u64> {
     memory.unevictable.or(memory.locked)
 }
 
+/// OOM kills since boot, those inside cgroups included.
+pub(super) fn out_of_memory_kills() -> Option<u64> {
+    procfs::vmstat(&fs::read_to_string("/proc/vmstat").ok()?).out_of_memory_kills
+}
+
 /// Boot and ticks since it: unique even when pids are reused, and across boots.
 pub(super) fn start_id(pid: u32) -> Option<StartId> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;

@@ -19,6 +19,8 @@ mod darwin;
 mod darwin_ffi;
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(feature = "fake-worker")]
+pub mod pretence;
 pub mod probe;
 pub mod process;
 #[cfg(target_os = "linux")]
@@ -34,7 +36,10 @@ use darwin as platform;
 use linux as platform;
 
 pub use probe::{Probe, ProbeError, WorkerReading};
-pub use process::{ProcessUsage, StartId, footprint, host_wired, process_is_stopped, process_start_id, process_usage};
+pub use process::{
+    ProcessUsage, StartId, footprint, host_wired, out_of_memory_kills, process_is_stopped, process_start_id,
+    process_usage,
+};
 
 /// Names of everything a rule can look at (design: memory). The text form is the public name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -68,6 +68,13 @@ pub fn host_wired() -> Option<u64> {
     platform::host_wired()
 }
 
+/// Processes the kernel has ended for want of memory since boot. Compared before a worker's spawn and after its death by
+/// SIGKILL. `None` where the system keeps no such count (macOS tells it with the exit itself).
+#[must_use]
+pub fn out_of_memory_kills() -> Option<u64> {
+    platform::out_of_memory_kills()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -45,6 +45,8 @@ pub(super) struct Vmstat {
     pub zswap_in: Option<u64>,
     /// Stored to zswap.
     pub zswap_out: Option<u64>,
+    /// Processes ended for want of memory; a count, not pages.
+    pub out_of_memory_kills: Option<u64>,
 }
 
 /// Reads `/proc/vmstat`.
@@ -57,6 +59,7 @@ pub(super) fn vmstat(text: &str) -> Vmstat {
             "pswpout" => &mut out.swapped_out,
             "zswpin" => &mut out.zswap_in,
             "zswpout" => &mut out.zswap_out,
+            "oom_kill" => &mut out.out_of_memory_kills,
             _ => continue,
         };
         *slot = value.trim().parse().ok();

@@ -1,8 +1,11 @@
 //! Everything the core can ask for. Each action names the event that closes it and the deadline that guards it.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use super::ids::OperationId;
 use super::verbs::Outcome;
-use super::{Generation, Refusal, RequestId};
+use super::{Generation, Refusal, RequestId, Wall};
 use serde::{Deserialize, Serialize};
 
 /// One output of [`super::Supervisor::step`], to be carried out in order.
@@ -43,6 +46,40 @@ pub enum Action {
         /// Which worker.
         generation: Generation,
     },
+    /// Take a sample now, beside the regular ones. Closes with `Sampled`; guarded by the deadline of whoever waits for it.
+    Sample,
+    /// Look at the worker's `/status` and its process now, beside the regular probes. Closes with `Probed`; guarded by the
+    /// probe timeout.
+    Probe {
+        /// Which worker.
+        generation: Generation,
+    },
+    /// Have the worker generate one greedy token from a fixed prompt. Closes with `CanaryAnswered`; guarded by the health
+    /// window, as any work is.
+    Canary {
+        /// Which worker.
+        generation: Generation,
+    },
+    /// Hold the machine awake, or let it sleep again. Needs no closing.
+    KeepAwake {
+        /// Which of the two.
+        on: bool,
+    },
+    /// Prove that this image runs and accepts home and configuration. Closes with `ImageVetted`; guarded by its own
+    /// timeout.
+    VetImage {
+        /// The program; `None` is the one now installed where ours came from.
+        to: Option<PathBuf>,
+    },
+    /// Take no new connections: they wait in the backlog. Needs no closing.
+    PauseAccepting,
+    /// Take connections again. Needs no closing.
+    ResumeAccepting,
+    /// Replace this process's image, listeners kept. Nothing follows, or `ExecFailed`.
+    Exec {
+        /// As in `VetImage`.
+        to: Option<PathBuf>,
+    },
     /// Answer a verb. Needs no closing.
     Reply {
         /// Which one.
@@ -75,6 +112,23 @@ pub struct Persistent {
     pub generation: u64,
     /// What the operator asked for and has not taken back.
     pub standing: Standing,
+    /// Memory wired on the machine before the present worker was started, bytes.
+    pub wired_before: Option<u64>,
+    /// Why the service is parked, if it is.
+    pub parked: Option<String>,
+    /// What the model's worker needed so far.
+    pub appetite: Option<Appetite>,
+    /// The last nominal firing of every schedule, by name: a daemon that restarts fires none twice.
+    pub firings: BTreeMap<String, Wall>,
+}
+
+/// What a model's worker was seen to need.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Appetite {
+    /// `worker.model` it was measured with.
+    pub model: String,
+    /// Highest footprint of its worker right after loading, bytes.
+    pub loaded_bytes: u64,
 }
 
 /// An operator's lasting wish.

@@ -58,9 +58,22 @@ impl Agenda {
         true
     }
 
+    /// Takes in a firing that is no schedule's.
+    pub fn add(&mut self, due: Due) {
+        self.due.push(due);
+    }
+
+    /// True while a firing of this name waits.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.due.iter().any(|due| due.name == name)
+    }
+
     /// Forgets firings of schedules that a reload removed.
     pub fn keep_only(&mut self, schedules: &[Schedule]) {
-        self.due.retain(|due| schedules.iter().any(|schedule| schedule.name == due.name));
+        self.due.retain(|due| {
+            due.name == super::recycle::NAME || schedules.iter().any(|schedule| schedule.name == due.name)
+        });
     }
 
     /// The first firing that can be settled now, with the choice; removes it.

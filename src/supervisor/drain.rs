@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::ids::OperationId;
+use super::overlap::Phase;
 use super::time::Mono;
 use super::verbs::{Outcome, OutcomeKind};
 use super::{Standing, Supervisor, spoken};
@@ -69,7 +70,7 @@ impl Supervisor {
             drain.operations.push(operation);
         }
         if begins {
-            self.standing = Standing::Drained;
+            self.kept.standing = Standing::Drained;
             self.persist();
             self.record("draining", format!("draining for the operator, at most {}", spoken(ends - now)));
         }
@@ -82,7 +83,7 @@ impl Supervisor {
         let mut undone = Vec::new();
         if let Some(drain) = self.drain.take() {
             undone.push(if drain.complete { "the drained state" } else { "the drain" });
-            self.standing = Standing::Serve;
+            self.kept.standing = Standing::Serve;
             self.persist();
             self.reply_all(drain.operations, &Outcome::new(OutcomeKind::Failed, "aborted by resume"));
         }
@@ -93,6 +94,10 @@ impl Supervisor {
             undone.push("the hand-over");
             self.replacement = None;
             self.reply_all(retirement.operations, &Outcome::new(OutcomeKind::Failed, "aborted by resume"));
+        }
+        if self.overlap.as_ref().is_some_and(|overlap| matches!(overlap.phase, Phase::Rising { .. })) {
+            undone.push("the hand-over");
+            self.give_up_green("aborted by resume", now);
         }
         self.last_busy = now;
         if undone.is_empty() {

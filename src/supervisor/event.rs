@@ -1,5 +1,7 @@
 //! Everything that can happen to the core. Closed: a new source of news needs a new variant here.
 
+use std::time::Duration;
+
 use super::ids::OperationId;
 use super::request::{Report, Submission};
 use super::verbs::Verb;
@@ -52,6 +54,23 @@ pub enum Event {
         /// What the probe and the kernel say.
         vitals: Vitals,
     },
+    /// A worker that outlived the last daemon, its identity proved. Comes before the first `Tick`, once per such worker,
+    /// in order of generation. What becomes of it is decided here.
+    Adopted {
+        /// Which worker.
+        generation: Generation,
+        /// Its process id.
+        pid: u32,
+        /// What it said.
+        found: Inherited,
+    },
+    /// Closes `Canary`.
+    CanaryAnswered {
+        /// Which worker.
+        generation: Generation,
+        /// The ids it generated, or why it did not.
+        result: Result<Vec<u32>, String>,
+    },
     /// The process is gone and reaped. Closes `SendTerminate` and `SendKill`.
     WorkerExited {
         /// Which worker.
@@ -85,6 +104,26 @@ pub enum Event {
         /// The nominal time.
         nominal: Wall,
     },
+    /// The size of the configured model on disk: a first guess of what its worker will need.
+    ModelMeasured {
+        /// Bytes; `None` when it cannot be told (another engine, a missing file).
+        bytes: Option<u64>,
+    },
+    /// There is no configuration to serve with; a `Reconfigured` ends this.
+    Unconfigured {
+        /// The first problem and what mends it.
+        why: String,
+    },
+    /// Closes `VetImage`.
+    ImageVetted {
+        /// The version the image reports, or why it must not be run.
+        result: Result<String, String>,
+    },
+    /// Closes `Exec`, which otherwise ends this process image.
+    ExecFailed {
+        /// The system's word.
+        why: String,
+    },
     /// TERM or INT. The first drains, the second skips the drain.
     StopAsked {
         /// Leave the worker running for the next daemon.
@@ -110,6 +149,27 @@ pub struct WorkerFacts {
     pub slots: u32,
     /// Equal fingerprints continue each other's text.
     pub fingerprint: String,
+    /// Bytes of weights resident; `None` when the engine does not say.
+    pub weights_bytes: Option<u64>,
+    /// Bytes its sequences cost regardless of their length, over all slots.
+    pub fixed_bytes: Option<u64>,
+}
+
+/// How a worker of the last daemon was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inherited {
+    /// It serves.
+    Ready(WorkerFacts),
+    /// It loads.
+    Loading {
+        /// What is left of its `worker.start_timeout`.
+        remaining: Duration,
+    },
+    /// Its process lives and its socket does not answer: it is ended.
+    Silent {
+        /// What the link said.
+        why: String,
+    },
 }
 
 /// What one probe found.
@@ -153,6 +213,8 @@ pub struct Exit {
     pub status: ExitStatus,
     /// The last lines of its standard error, oldest first.
     pub stderr_tail: Vec<String>,
+    /// True when the kernel says that it ended a process for want of memory, and this one died by SIGKILL.
+    pub out_of_memory: bool,
 }
 
 /// Code or signal.

@@ -48,6 +48,8 @@ pub struct HealthTracker {
     cpu_ms: u64,
     page_ins: u64,
     pending_prefill_tokens: u64,
+    /// An extra look has been asked for and has not come back.
+    looking: bool,
 }
 
 impl HealthTracker {
@@ -63,11 +65,13 @@ impl HealthTracker {
             cpu_ms: 0,
             page_ins: 0,
             pending_prefill_tokens: 0,
+            looking: false,
         }
     }
 
     /// Takes in one probe.
     pub fn observe(&mut self, vitals: &Vitals, now: Mono) {
+        self.looking = false;
         let mut moved = false;
         match &vitals.answer {
             Some(answer) => {
@@ -107,6 +111,33 @@ impl HealthTracker {
         self.last_moved = now;
     }
 
+    /// How long nothing may move.
+    fn window(&self, policy: &Health, work_pending: bool) -> Duration {
+        if work_pending {
+            let tokens = u32::try_from(self.pending_prefill_tokens).unwrap_or(u32::MAX);
+            policy.stall + PATIENCE_PER_PREFILL_TOKEN.saturating_mul(tokens)
+        } else {
+            IDLE_WINDOW
+        }
+    }
+
+    fn is_watched(&self, policy: &Health, work_pending: bool) -> bool {
+        work_pending || self.misses >= policy.failures
+    }
+
+    /// When the witnesses are to be looked at although no regular probe is due: a verdict at the end of the window must
+    /// not rest on what was seen seconds before it.
+    #[must_use]
+    pub fn look_at(&self, policy: &Health, work_pending: bool) -> Option<Mono> {
+        let watched = self.is_watched(policy, work_pending) && !self.looking;
+        watched.then(|| self.last_moved + self.window(policy, work_pending))
+    }
+
+    /// The look has been asked for.
+    pub fn looks(&mut self) {
+        self.looking = true;
+    }
+
     /// What to think of it at `now`, given whether work is pending.
     #[must_use]
     pub fn verdict(&self, policy: &Health, work_pending: bool, now: Mono) -> Verdict {
@@ -114,14 +145,7 @@ impl HealthTracker {
         if self.stopped && self.misses >= policy.failures {
             return Verdict::Dead { why: format!("its process is stopped and missed {} probes", self.misses) };
         }
-        let window = if work_pending {
-            let tokens = u32::try_from(self.pending_prefill_tokens).unwrap_or(u32::MAX);
-            policy.stall + PATIENCE_PER_PREFILL_TOKEN.saturating_mul(tokens)
-        } else {
-            IDLE_WINDOW
-        };
-        let watched = work_pending || self.misses >= policy.failures;
-        if watched && still >= window {
+        if self.is_watched(policy, work_pending) && still >= self.window(policy, work_pending) {
             let seconds = still.as_secs();
             let why = match &self.last_miss {
                 Some(miss) => format!("no engine step, token, CPU time or page-in for {seconds} s ({miss})"),

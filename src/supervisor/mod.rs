@@ -8,8 +8,11 @@
 //! door      Submitted ─▶ admission ─▶ queue ─▶ dispatch ─▶ Assign          requests.rs, table.rs, queue.rs
 //! worker    Spawn ─▶ Loading ─▶ Ready ─▶ Stopping ─▶ gone                   worker_life.rs, health.rs
 //! slot      none ─ spawn ─▶ worker ─ retire (drain, stop) ─▶ none ─ …       succession.rs, retirement.rs, backoff.rs
+//! memory    room before a start, and back after an end                      memory_gate.rs, memory_return.rs
+//! two       green beside blue, and back                                     planner.rs, overlap.rs, workers.rs
 //! asked by  operators (operations.rs, drain.rs, permits.rs) · rules and schedules (unattended.rs, rules.rs, agenda.rs)
-//! the end   TERM, grace, exit                                               stopping.rs
+//! proof     one token, content checked                                      canary.rs
+//! the end   TERM, grace, exit · another image in this process's place       stopping.rs, upgrade.rs
 //! seen by   snapshot.rs
 //! ```
 //!
@@ -21,27 +24,36 @@
 pub mod action;
 pub mod agenda;
 pub mod backoff;
+pub mod canary;
 mod drain;
 pub mod event;
+pub mod failure;
 pub mod health;
 pub mod ids;
 pub mod ledger;
+pub mod memory_gate;
+pub mod memory_return;
 mod operations;
+pub mod overlap;
 pub mod permits;
+pub mod planner;
 pub mod queue;
+mod recycle;
 pub mod refusal;
 pub mod request;
 mod requests;
-mod retirement;
+pub mod retirement;
 pub mod rules;
 pub mod snapshot;
 mod stopping;
-mod succession;
+pub mod succession;
 pub mod table;
 pub mod time;
 mod unattended;
+mod upgrade;
 pub mod verbs;
 pub mod worker_life;
+mod workers;
 
 #[cfg(test)]
 mod stories;
@@ -49,7 +61,7 @@ mod stories;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use action::{Action, Persistent, Record, Standing};
+pub use action::{Action, Appetite, Persistent, Record, Standing};
 pub use event::Event;
 pub use ids::{Generation, OperationId, RequestId};
 pub use refusal::{Code, Refusal};
@@ -58,16 +70,22 @@ pub use time::{Mono, Now, Wall};
 
 use self::agenda::Agenda;
 use self::backoff::CrashHistory;
+use self::canary::Expected;
 use self::drain::Drain;
-use self::event::ExitStatus;
+use self::failure::Failure;
 use self::ledger::{Ledger, Pace};
+use self::memory_gate::Machine;
+use self::memory_return::{Reclaim, Stranded};
+use self::overlap::Overlap;
+use self::recycle::Wear;
 use self::retirement::{Replacement, Retirement};
 use self::rules::RuleBook;
 use self::stopping::Stopping;
 use self::succession::{Parked, Respawn};
 use self::table::RequestTable;
+use self::upgrade::Upgrade;
 use self::worker_life::Worker;
-use crate::config::Config;
+use crate::config::{Config, KeepAwake};
 
 /// The state of the whole service.
 #[derive(Debug, Clone)]
@@ -75,9 +93,24 @@ pub struct Supervisor {
     config: Config,
     dice: u64,
     started: Now,
-    generation: u64,
-    standing: Standing,
+    kept: Persistent,
     worker: Option<Worker>,
+    /// A hand-over with two workers.
+    overlap: Option<Overlap>,
+    /// Workers that serve nobody any more and are not gone yet.
+    surplus: Vec<Worker>,
+    /// The memory of a worker that is gone is awaited.
+    reclaim: Option<Reclaim>,
+    /// It did not come back.
+    stranded: Option<Stranded>,
+    /// The machine at the last sample.
+    machine: Option<Machine>,
+    /// Keys and values of live sequences at the last sample, bytes.
+    kv_bytes: Option<u64>,
+    /// Available memory when the present stop ladder began, bytes.
+    available_at_stop: Option<u64>,
+    /// Size of the configured model on disk, bytes.
+    model_bytes: Option<u64>,
     /// The worker is being retired.
     retirement: Option<Retirement>,
     /// A worker is to be spawned later.
@@ -87,6 +120,10 @@ pub struct Supervisor {
     /// Dispatch is held back, in progress or complete.
     drain: Option<Drain>,
     parked: Option<Parked>,
+    /// There is no configuration to serve with: why, and since when.
+    unconfigured: Option<(String, Mono)>,
+    /// Another image is about to take this process's place.
+    upgrade: Option<Upgrade>,
     /// Stopped for idleness.
     asleep: bool,
     stopping: Option<Stopping>,
@@ -105,13 +142,21 @@ pub struct Supervisor {
     ledger: Ledger,
     pace: Pace,
     last_restart: Option<snapshot::CompletedRestart>,
-    last_exit: Option<ExitStatus>,
+    last_failure: Option<(Failure, Wall)>,
+    canary_expected: Option<Expected>,
+    /// How worn the present worker is.
+    wear: Wear,
+    /// The worker whose recycling was last asked for, and when it may be asked for again.
+    recycle_asked: Option<(Generation, Mono)>,
+    awake: bool,
     actions: Vec<Action>,
 }
 
 /// How a worker ended, as far as its requests are concerned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Death {
+    /// What it served.
+    fingerprint: Option<String>,
     /// True when we stopped it: no request is to blame.
     explained: bool,
 }
@@ -128,14 +173,23 @@ impl Supervisor {
             config,
             dice: seed,
             started: now,
-            generation: persistent.generation,
-            standing: persistent.standing,
+            kept: persistent.clone(),
             worker: None,
+            overlap: None,
+            surplus: Vec::new(),
+            reclaim: None,
+            stranded: None,
+            machine: None,
+            kv_bytes: None,
+            available_at_stop: None,
+            model_bytes: None,
             retirement: None,
             respawn: None,
             replacement: None,
             drain: None,
             parked: None,
+            unconfigured: None,
+            upgrade: None,
             asleep: false,
             stopping: None,
             last_busy: now.mono,
@@ -149,7 +203,11 @@ impl Supervisor {
             ledger: Ledger::default(),
             pace: Pace::default(),
             last_restart: None,
-            last_exit: None,
+            last_failure: None,
+            canary_expected: None,
+            wear: Wear::default(),
+            recycle_asked: None,
+            awake: false,
             actions: Vec::new(),
         };
         match persistent.standing {
@@ -159,6 +217,11 @@ impl Supervisor {
                 core.drain = Some(Drain::completed(now.mono));
             }
             Standing::Unloaded => {}
+        }
+        if let Some(why) = &persistent.parked {
+            let retry_at = now.mono + core.config.restart.retry_parked;
+            core.parked = Some(Parked { why: why.clone(), since: now.mono, retry_at });
+            core.respawn = None;
         }
         core
     }
@@ -172,17 +235,19 @@ impl Supervisor {
             Event::SpawnFailed { generation, why } => self.spawn_failed(generation, &why, now),
             Event::WorkerReady { generation, facts } => self.worker_ready(generation, facts, now),
             Event::Probed { generation, vitals } => self.probed(generation, &vitals, now.mono),
+            Event::Adopted { generation, pid, found } => self.adopted(generation, pid, found, now),
+            Event::CanaryAnswered { generation, result } => self.canary_answered(generation, &result, now.mono),
             Event::WorkerExited { generation, exit } => self.worker_exited(generation, &exit, now),
             Event::CacheCleared { generation, result } => self.cache_cleared(generation, &result),
             Event::Sampled { sample } => self.sampled(&sample, now),
             Event::Operator { operation, verb } => self.operator(operation, &verb, now),
             Event::ScheduleDue { name, nominal } => self.schedule_due(&name, nominal, now.mono),
+            Event::ModelMeasured { bytes } => self.model_bytes = bytes,
+            Event::Unconfigured { why } => self.unconfigured(why, now.mono),
+            Event::ImageVetted { result } => self.image_vetted(result, now.mono),
+            Event::ExecFailed { why } => self.exec_failed(&why, now.mono),
             Event::StopAsked { keep_worker } => self.stop_asked(keep_worker, now),
-            Event::Reconfigured { config } => {
-                self.rules = RuleBook::new(&config.rules, &self.rules);
-                self.agenda.keep_only(&config.schedules);
-                self.config = *config;
-            }
+            Event::Reconfigured { config } => self.reconfigured(*config, now.mono),
             Event::Tick => {}
         }
         self.settle(now);
@@ -194,13 +259,19 @@ impl Supervisor {
         self.judge_adrift(now.mono);
         self.expire_waiting(now.mono);
         self.keep_worker_deadlines(now.mono);
+        self.ask_canary_if_due(now.mono);
+        self.advance_reclaim(now);
+        self.advance_upgrade(now.mono);
+        self.recycle_if_worn(now.mono);
         self.settle_agenda(now);
         self.fall_asleep(now);
         self.advance_retirement(now);
+        self.advance_overlap(now.mono);
         self.advance_drain(now.mono);
         self.respawn_if_due(now.mono);
         self.refuse_unservable();
         self.dispatch(now.mono);
+        self.settle_awake();
         self.exit_if_stopped(now.mono);
     }
 
@@ -210,7 +281,12 @@ impl Supervisor {
         let idle = self.idle_deadline();
         let requests = self.request_deadline();
         [
-            self.worker.as_ref().and_then(Worker::deadline),
+            self.worker_deadline(),
+            self.canary_deadline(),
+            self.overlap_deadline(),
+            self.reclaim.as_ref().map(|reclaim| reclaim.deadline),
+            self.upgrade.as_ref().map(Upgrade::deadline),
+            self.recycle_deadline(),
             self.retirement.as_ref().filter(|_| self.worker_is_ready()).map(|retirement| retirement.deadline),
             self.spawn_deadline(),
             self.drain.as_ref().and_then(Drain::deadline),
@@ -249,6 +325,16 @@ impl Supervisor {
         if self.retirement.is_some() && self.worker.is_none() {
             return Err("a retirement without a worker".to_owned());
         }
+        if self.overlap.is_some() && self.worker.is_none() {
+            return Err("a hand-over without a serving worker".to_owned());
+        }
+        if self.reclaim.is_some() && self.worker.is_some() && self.respawn.is_some() {
+            return Err("a start while memory is awaited".to_owned());
+        }
+        let resident = self.workers().filter(|worker| worker.is_stopped().is_none()).count();
+        if resident > 1 + usize::from(self.overlap.is_some()) {
+            return Err(format!("{resident} workers that nobody stops"));
+        }
         if self.asleep && (self.worker.is_some() || self.respawn.is_some()) {
             return Err("asleep with a worker".to_owned());
         }
@@ -259,6 +345,54 @@ impl Supervisor {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// True while samples decide something soon and should come four times a second.
+    #[must_use]
+    pub fn is_watching_memory(&self) -> bool {
+        let loading = self.workers().any(|worker| worker.ready_at.is_none());
+        self.reclaim.is_some() || self.overlap.is_some() || loading
+    }
+
+    /// The worker whose numbers the rules judge: the one that serves.
+    #[must_use]
+    pub fn serving_generation(&self) -> Option<Generation> {
+        self.worker.as_ref().map(|worker| worker.generation)
+    }
+
+    fn reconfigured(&mut self, config: Config, now: Mono) {
+        self.rules = RuleBook::new(&config.rules, &self.rules);
+        self.agenda.keep_only(&config.schedules);
+        if self.config.worker.model != config.worker.model {
+            // It said something about another model.
+            self.model_bytes = None;
+        }
+        self.config = config;
+        if self.unconfigured.take().is_some() {
+            self.record("configured", "a valid configuration was read; the worker starts");
+            if self.worker.is_none() && self.kept.standing != Standing::Unloaded && self.parked.is_none() {
+                self.respawn = Some(Respawn::at_once(now));
+            }
+        }
+    }
+
+    /// There is nothing to serve with. The control socket stays, and a valid configuration ends this.
+    fn unconfigured(&mut self, why: String, now: Mono) {
+        self.record("config_error", why.clone());
+        self.unconfigured = Some((why, now));
+    }
+
+    /// Tells the outside when the machine must not fall into idle sleep, and when it may again.
+    fn settle_awake(&mut self) {
+        let on = match self.config.worker.keep_awake {
+            KeepAwake::Busy => !self.requests.is_empty(),
+            KeepAwake::Always => true,
+            KeepAwake::Off => false,
+        };
+        if on != self.awake {
+            self.awake = on;
+            self.actions.push(Action::KeepAwake { on });
+        }
     }
 
     fn worker_is_ready(&self) -> bool {
@@ -279,7 +413,7 @@ impl Supervisor {
     }
 
     fn persist(&mut self) {
-        self.actions.push(Action::Persist(Persistent { generation: self.generation, standing: self.standing }));
+        self.actions.push(Action::Persist(self.kept.clone()));
     }
 
     fn reply(&mut self, operation: OperationId, outcome: verbs::Outcome) {

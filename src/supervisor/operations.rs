@@ -12,11 +12,30 @@ use super::{Action, Generation, Standing, Supervisor};
 
 impl Supervisor {
     pub(super) fn operator(&mut self, operation: OperationId, verb: &Verb, now: Now) {
+        if let Some(denial) = self.overruled(verb) {
+            self.reply(operation, denial);
+            return;
+        }
         match permit(verb, self.state()) {
             Permit::Already(message) => self.reply(operation, Outcome::new(OutcomeKind::Already, message)),
             Permit::Denied(message) => self.reply(operation, Outcome::new(OutcomeKind::Denied, message)),
             Permit::Granted => self.carry_out(operation, verb, now),
         }
+    }
+
+    /// What stands above every state: no configuration, and an upgrade that may exec any moment.
+    fn overruled(&mut self, verb: &Verb) -> Option<Outcome> {
+        if let Some((why, _)) = &self.unconfigured {
+            let message = format!("there is no valid configuration: {why}; mend it, then run `mlxsupctl reload`");
+            return Some(Outcome::new(OutcomeKind::Denied, message));
+        }
+        self.upgrade.as_ref()?;
+        if *verb == Verb::Resume {
+            self.end_upgrade(OutcomeKind::Failed, "aborted by resume".to_owned());
+            return Some(Outcome::new(OutcomeKind::Done, "resumed: the upgrade ended"));
+        }
+        let message = "an upgrade of the daemon is in progress; wait for it, or abort it with `mlxsupctl resume`";
+        Some(Outcome::new(OutcomeKind::Denied, message))
     }
 
     fn carry_out(&mut self, operation: OperationId, verb: &Verb, now: Now) {
@@ -28,21 +47,32 @@ impl Supervisor {
                 let outcome = self.resume(now.mono);
                 self.reply(operation, outcome);
             }
-            Verb::Restart { mode: RestartAsked::Overlap, .. } => {
-                let message = "this version replaces workers one after the other only; use --mode sequential";
-                self.reply(operation, Outcome::new(OutcomeKind::Denied, message));
-            }
-            Verb::Restart { plan: true, .. } => {
-                let outcome = self.plan();
+            Verb::Restart { mode, plan: true, .. } => {
+                let outcome = self.explain_plan(*mode);
                 self.reply(operation, outcome);
             }
             Verb::Restart { mode, no_wait, .. } => {
+                let plan = match self.plan(*mode) {
+                    Ok(plan) => plan,
+                    Err(why) => {
+                        self.reply(operation, Outcome::new(OutcomeKind::Denied, why));
+                        return;
+                    }
+                };
                 self.crashes.forgive();
-                self.parked = None;
-                let at_once = *mode == RestartAsked::Now;
-                let (line, deadline) = self.patience(at_once, now.mono);
+                self.unpark();
                 let operations = self.waits_or_reply(operation, *no_wait, "restarting");
-                self.restart("operator", line, deadline, at_once, operations, now);
+                if plan.overlap {
+                    self.begin_overlap("operator", &plan.because, operations, now);
+                } else {
+                    let at_once = *mode == RestartAsked::Now;
+                    let (line, deadline) = self.patience(at_once, now.mono);
+                    self.restart("operator", &plan.because, line, deadline, at_once, operations, now);
+                }
+            }
+            Verb::Upgrade { to, no_wait } => {
+                let operations = self.waits_or_reply(operation, *no_wait, "upgrading");
+                self.ask_upgrade(to.clone(), operations, now.mono);
             }
             Verb::Unload { now: at_once, no_wait } => {
                 let (line, deadline) = self.patience(*at_once, now.mono);
@@ -50,7 +80,7 @@ impl Supervisor {
                 self.unload("operator", line, deadline, *at_once, operations, now);
             }
             Verb::Load { no_wait } => {
-                if self.worker.is_some() {
+                if self.worker.is_some() || self.is_unloading() {
                     let message = "already loaded, and an unload is under way; `mlxsupctl resume` aborts it";
                     let unloading = self.is_unloading();
                     let outcome = if unloading {
@@ -98,6 +128,7 @@ impl Supervisor {
     pub(super) fn restart(
         &mut self,
         reason: &str,
+        because: &str,
         line: u64,
         deadline: Mono,
         at_once: bool,
@@ -105,7 +136,7 @@ impl Supervisor {
         now: Now,
     ) {
         self.asleep = false;
-        self.record("restart", format!("{reason}: the worker is replaced"));
+        self.record("restart", format!("{reason}: the worker is replaced, one after the other: {because}"));
         let reason = reason.to_owned();
         let purpose = Purpose::Restart { now: at_once };
         self.retire(Retirement { purpose, reason, line, deadline, since: now.mono, operations }, now);
@@ -122,7 +153,7 @@ impl Supervisor {
         now: Now,
     ) {
         self.asleep = false;
-        self.parked = None;
+        self.unpark();
         let mut overtaken = std::mem::take(&mut self.awaiting_ready);
         if let Some(drain) = &mut self.drain {
             // The line itself stays in force: an unload lets nobody through whom a drain held back.
@@ -139,27 +170,36 @@ impl Supervisor {
     pub(super) fn load(&mut self, now: Mono) {
         self.crashes.forgive();
         self.asleep = false;
-        self.standing = Standing::Serve;
+        self.kept.standing = Standing::Serve;
         self.persist();
         self.respawn = Some(Respawn::at_once(now));
     }
 
     fn is_unloading(&self) -> bool {
-        let purpose = self.retirement.as_ref().map(|retirement| retirement.purpose);
+        let purpose = self.present_retirement().map(|retirement| retirement.purpose);
         matches!(purpose, Some(Purpose::Unload { .. } | Purpose::Sleep))
     }
 
-    fn plan(&self) -> Outcome {
-        let footprint = self.worker.as_ref().and_then(|worker| worker.footprint_bytes);
-        #[expect(clippy::cast_precision_loss, reason = "for people")]
-        let message = match footprint {
-            Some(held) => format!(
-                "sequential: requests wait while the worker stops ({} come back) and the next one loads",
-                bytes(held as f64)
-            ),
-            None => "sequential: requests wait while the worker stops and the next one loads".to_owned(),
+    /// What a restart would do now, with the arithmetic.
+    fn explain_plan(&self, mode: RestartAsked) -> Outcome {
+        let plan = match self.plan(mode) {
+            Ok(plan) => plan,
+            Err(why) => return Outcome::new(OutcomeKind::Denied, why),
         };
+        let strategy = if plan.overlap { "overlap" } else { "sequential" };
+        let mut message = format!("{strategy}: {}", plan.because);
+        if let Err(arithmetic) = self.would_come_back()
+            && !plan.overlap
+        {
+            message = format!("{message}; {arithmetic}, so a rule or schedule would be denied");
+        }
         let mut outcome = Outcome::new(OutcomeKind::Done, message);
+        #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^52")]
+        for (name, bytes) in [("needs_bytes", plan.needs), ("budget_bytes", plan.budget)] {
+            if let Some(bytes) = bytes {
+                outcome = outcome.with_fact(name, bytes as f64);
+            }
+        }
         if let Some(worker) = self.worker.as_ref().filter(|worker| worker.is_ready()) {
             let load = worker.load_time(worker.ready_at.unwrap_or_default());
             outcome = outcome.with_fact("last_load_s", load.as_secs_f64());

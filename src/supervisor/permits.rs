@@ -64,8 +64,15 @@ pub fn permit(verb: &Verb, state: State) -> Permit {
         },
         Verb::ClearCache => match state {
             S::Serving | S::Draining | S::Drained => Granted,
-            S::Starting | S::Handover => Denied("the worker is not ready yet"),
+            S::Starting => Denied("the worker is not ready yet"),
+            S::Handover => Denied("a hand-over is in progress; the next worker's cache is empty anyway"),
             S::Asleep | S::Unloaded | S::Parked | S::Stranded | S::Stopping => Denied("no worker is running"),
+        },
+        Verb::Upgrade { .. } => match state {
+            S::Serving | S::Starting | S::Drained | S::Asleep | S::Unloaded | S::Parked | S::Stranded => Granted,
+            S::Draining => Denied("a drain is in progress; `mlxsupctl resume` aborts it"),
+            S::Handover => Denied("a hand-over is in progress; wait for it"),
+            S::Stopping => Denied("the daemon is stopping"),
         },
         Verb::RunSchedule { .. } => Granted,
     }

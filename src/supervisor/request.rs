@@ -93,6 +93,10 @@ pub struct Request {
     pub suspect: bool,
     /// Links in a row that broke under it without a token while their worker lived on.
     pub broken_links: u32,
+    /// Tokens it has behind it, prompt included, as last reported.
+    pub tokens: u64,
+    /// Fingerprint of the model that generated its first token: no other can continue it.
+    pub model: Option<String>,
 }
 
 /// Where a request stands.
@@ -132,6 +136,15 @@ impl Request {
             carried: 0,
             suspect: false,
             broken_links: 0,
+            tokens: 0,
+            model: None,
+        }
+    }
+
+    /// Its first token came from a model of this fingerprint.
+    pub fn begun_by(&mut self, fingerprint: Option<&str>) {
+        if self.model.is_none() {
+            self.model = fingerprint.map(str::to_owned);
         }
     }
 

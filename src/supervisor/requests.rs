@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::request::{Outcome, Place, Report, Submission};
+use super::request::{Outcome, Place, Report, Request, Submission};
 use super::time::Mono;
 use super::worker_life::Worker;
 use super::{Action, Code, Generation, Refusal, RequestId, Supervisor};
@@ -76,6 +76,10 @@ impl Supervisor {
 
     /// Why waiting is in vain, in the states where it is.
     fn no_worker_will_come(&self) -> Option<Refusal> {
+        if let (Some((why, _)), None) = (&self.unconfigured, &self.stopping) {
+            let message = format!("There is no valid configuration: {why}; mend it, then run `mlxsupctl reload`.");
+            return Some(Refusal::new(Code::ConfigError, message));
+        }
         match self.state() {
             State::Stopping => Some(stopping_refusal()),
             State::Unloaded => {
@@ -120,7 +124,9 @@ impl Supervisor {
 
     pub(super) fn reported(&mut self, id: RequestId, report: Report, now: Mono) {
         match report {
-            Report::Progressed { generation, .. } => self.progressed(id, generation, now),
+            Report::Progressed { generation, prompt_tokens, completion_tokens } => {
+                self.progressed(id, generation, prompt_tokens.saturating_add(completion_tokens), now);
+            }
             Report::Interrupted { generation, progressed, why } => {
                 self.interrupted(id, generation, progressed, &why, now);
             }
@@ -128,16 +134,27 @@ impl Supervisor {
         }
     }
 
-    fn progressed(&mut self, id: RequestId, generation: Generation, now: Mono) {
-        if self.requests.progressed(id, generation)
-            && let Some(worker) = self.worker.as_mut().filter(|worker| worker.generation == generation)
+    fn progressed(&mut self, id: RequestId, generation: Generation, tokens: u64, now: Mono) {
+        let model = self.fingerprint(generation);
+        if self.requests.progressed(id, generation, tokens, model.as_deref())
+            && let Some(worker) = self.worker_mut(generation)
         {
             worker.token_seen(now);
         }
     }
 
+    /// What a worker serves, also of one that has died lately.
+    fn fingerprint(&self, generation: Generation) -> Option<String> {
+        let living = self.worker_of(generation).and_then(|worker| worker.facts.as_ref());
+        let dead = || self.deaths.get(&generation).and_then(|death| death.fingerprint.clone());
+        living.map(|facts| facts.fingerprint.clone()).or_else(dead)
+    }
+
     fn interrupted(&mut self, id: RequestId, generation: Generation, progressed: bool, why: &str, now: Mono) {
-        let Some(progressed) = self.requests.set_adrift(id, generation, progressed, now + JUDGE_WITHIN) else { return };
+        let model = self.fingerprint(generation);
+        let judge_at = now + JUDGE_WITHIN;
+        let adrift = self.requests.set_adrift(id, generation, progressed, model.as_deref(), judge_at);
+        let Some(progressed) = adrift else { return };
         // Other engines cannot continue: without a token the request starts afresh, with one it ends.
         if progressed && self.config.worker.engine != Engine::Native {
             let refusal = Refusal::new(Code::EngineError, format!("The worker was lost in mid-answer ({why}); retry."));
@@ -189,7 +206,7 @@ impl Supervisor {
         let planned = match self.deaths.get(&generation) {
             Some(death) => Some(death.explained),
             // A worker under TERM may close its links long before it is gone.
-            None => self.worker.as_ref().filter(|worker| worker.generation == generation).and_then(Worker::is_stopped),
+            None => self.worker_of(generation).and_then(Worker::is_stopped),
         };
         match planned {
             Some(true) => Fate::Stopped,
@@ -202,21 +219,26 @@ impl Supervisor {
         let Some(request) = self.requests.remove(id) else { return };
         self.last_busy = now;
         match outcome {
-            Outcome::Answered { .. } => {
+            Outcome::Answered { prompt_tokens, .. } => {
                 self.ledger.answered += 1;
                 if request.carried > 0 {
                     self.ledger.carried += 1;
                 }
                 self.pace.ended(now.0);
                 if let Place::Running { on, .. } = request.place
-                    && let Some(worker) = self.worker.as_mut().filter(|worker| worker.generation == on)
+                    && let Some(worker) = self.worker_mut(on)
                 {
                     worker.answered += 1;
+                    worker.prompt_tokens = worker.prompt_tokens.saturating_add(*prompt_tokens);
+                    worker.token_seen(now);
                 }
             }
             Outcome::Failed => {
                 self.ledger.lost += 1;
                 self.pace.ended(now.0);
+                if let Place::Running { on, progressed } = request.place {
+                    self.refused_by_worker(on, progressed, now);
+                }
             }
             Outcome::Rejected => self.pace.ended(now.0),
             Outcome::Cancelled => {}
@@ -265,8 +287,24 @@ impl Supervisor {
             if request.suspect && running > 0 {
                 return;
             }
+            if self.is_foreign(request) {
+                let message = "The model was changed while this request ran, and another model cannot continue its \
+                               answer; send the request again.";
+                self.refuse(id, Refusal::new(Code::ModelChanged, message));
+                self.record("request_failed", format!("{id}: its model was changed in mid-answer"));
+                continue;
+            }
             self.assign(id, generation, now);
         }
+    }
+
+    /// True when another model than the serving one began this answer.
+    fn is_foreign(&self, request: &Request) -> bool {
+        let serving = self.worker.as_ref().and_then(|worker| worker.facts.as_ref());
+        let own = request.model.as_ref().zip(serving);
+        own.is_some_and(|(model, facts)| {
+            !model.is_empty() && !facts.fingerprint.is_empty() && *model != facts.fingerprint
+        })
     }
 
     fn assign(&mut self, id: RequestId, generation: Generation, now: Mono) {

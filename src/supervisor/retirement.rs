@@ -1,6 +1,7 @@
 //! The end of a worker by intention: drain to a line, stop, and what the end was for.
 
 use super::ids::OperationId;
+use super::memory_return::{Returned, Then};
 use super::succession::Respawn;
 use super::time::{Mono, Now};
 use super::verbs::{Outcome, OutcomeKind};
@@ -73,7 +74,7 @@ impl Supervisor {
         }
         self.respawn = None;
         match &self.worker {
-            None => self.retired(retirement, now),
+            None => self.retired(retirement, None, now),
             Some(worker) => {
                 let ready = worker.is_ready();
                 self.retirement = Some(retirement);
@@ -139,32 +140,47 @@ impl Supervisor {
     }
 
     /// The old worker is gone as intended; what the retirement was for happens now.
-    pub(super) fn retired(&mut self, retirement: Retirement, now: Now) {
+    pub(super) fn retired(&mut self, retirement: Retirement, returned: Option<Returned>, now: Now) {
         let took = spoken(now.mono - retirement.since);
+        let proof = returned.map(|returned| format!("; {returned}")).unwrap_or_default();
         match retirement.purpose {
             Purpose::Restart { .. } => {
                 self.awaiting_ready.extend(retirement.operations);
                 self.respawn = Some(Respawn::at_once(now.mono));
             }
             Purpose::Unload { .. } => {
-                self.standing = Standing::Unloaded;
-                self.parked = None;
+                self.kept.standing = Standing::Unloaded;
+                self.unpark();
                 self.drain = None;
                 self.replacement = None;
                 self.persist();
-                let message = format!("unloaded after {took}");
+                let message = format!("unloaded after {took}{proof}");
                 self.record("unloaded", message.clone());
-                self.reply_all(retirement.operations, &Outcome::new(OutcomeKind::Done, message));
+                let mut outcome = Outcome::new(OutcomeKind::Done, message);
+                if let Some(Returned { before, after }) = returned {
+                    #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^52")]
+                    let bytes = after.saturating_sub(before) as f64;
+                    outcome = outcome.with_fact("returned_bytes", bytes);
+                }
+                self.reply_all(retirement.operations, &outcome);
             }
             Purpose::Sleep => {
                 self.asleep = true;
-                self.record("asleep", format!("{}; the next request loads the model", retirement.reason));
+                self.record("asleep", format!("{}; the next request loads the model{proof}", retirement.reason));
                 if !self.requests.queue().is_empty() {
                     self.wake(now.mono);
                 }
             }
             Purpose::Stop => {}
         }
+    }
+
+    /// The retirement under way, also while the memory of its worker is awaited.
+    pub(super) fn present_retirement(&self) -> Option<&Retirement> {
+        self.retirement.as_ref().or_else(|| match &self.reclaim.as_ref()?.then {
+            Then::Retired(retirement) => Some(retirement),
+            Then::Failed { .. } | Then::Settled => None,
+        })
     }
 
     /// A request came while asleep.
@@ -179,6 +195,8 @@ impl Supervisor {
         let resting = self.worker_is_ready()
             && self.requests.is_empty()
             && self.retirement.is_none()
+            && self.overlap.is_none()
+            && self.upgrade.is_none()
             && self.drain.is_none()
             && self.stopping.is_none();
         resting.then(|| self.last_busy + after)

@@ -27,6 +27,8 @@ pub struct Fired {
     pub action: Action,
     /// The evaluation in words.
     pub why: String,
+    /// How long after its action streams that cannot be continued may be ended; `None`: never.
+    pub break_streams_after: Option<Duration>,
 }
 
 /// All rules and where each stands.
@@ -140,7 +142,12 @@ impl Standing {
         self.last_fired = Some(now);
         self.state = RuleState::Firing;
         self.explain = format!("{words} for {} s", held.as_secs());
-        Some(Fired { rule: self.rule.name.clone(), action, why: self.explain.clone() })
+        Some(Fired {
+            rule: self.rule.name.clone(),
+            action,
+            why: self.explain.clone(),
+            break_streams_after: self.rule.break_streams_after,
+        })
     }
 
     fn let_go(&mut self, state: RuleState, explain: String) {

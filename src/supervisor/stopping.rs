@@ -1,5 +1,6 @@
 //! The daemon's own end.
 
+use super::memory_return::{Reclaim, Then};
 use super::retirement::{Purpose, Retirement};
 use super::time::{Mono, Now};
 use super::verbs::{Outcome, OutcomeKind};
@@ -18,16 +19,25 @@ impl Supervisor {
             if let Some(retirement) = self.retirement.as_mut() {
                 retirement.deadline = now.mono;
             }
+            self.hurry_overlap(now.mono);
             self.record("stop_hurried", "a second signal: the drain is skipped");
             return;
         }
         self.stopping = Some(Stopping { keep_worker });
         self.respawn = None;
+        // `kept.parked` stays: the next daemon is parked too.
         self.parked = None;
+        self.unconfigured = None;
+        self.end_upgrade(OutcomeKind::Failed, "the daemon is stopping".to_owned());
+        self.give_up_green("the daemon is stopping", now.mono);
         self.record("stopping", "asked to stop");
         let mut waiting = std::mem::take(&mut self.awaiting_ready);
         waiting.append(&mut self.awaiting_clear);
         waiting.extend(self.retirement.take().map_or_else(Vec::new, |retirement| retirement.operations));
+        if let Some(Reclaim { then: Then::Retired(retirement), .. }) = self.reclaim.take() {
+            waiting.extend(retirement.operations);
+        }
+        waiting.extend(self.overlap.as_mut().map_or_else(Vec::new, |overlap| std::mem::take(&mut overlap.operations)));
         waiting.extend(self.drain.take().map_or_else(Vec::new, |drain| drain.operations));
         self.reply_all(waiting, &Outcome::new(OutcomeKind::Failed, "the daemon is stopping"));
         let retirement = Retirement {
@@ -50,7 +60,8 @@ impl Supervisor {
         }
         let over = self.retirement.as_ref().is_none_or(|retirement| now >= retirement.deadline);
         let left_as_it_is = self.keeps_worker() && (over || self.requests.in_flight() == 0);
-        if self.worker.is_none() || left_as_it_is {
+        let others_gone = self.overlap.is_none() && self.surplus.is_empty();
+        if others_gone && (self.worker.is_none() || left_as_it_is) {
             self.retirement = None;
             self.refuse_all();
             self.actions.push(Action::Exit);

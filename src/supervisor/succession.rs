@@ -10,29 +10,45 @@
 //! ```
 
 use super::backoff::Verdict as CrashVerdict;
-use super::event::{Exit, ExitStatus, Vitals, WorkerFacts};
-use super::health::{HealthTracker, Verdict};
+use super::event::{Exit, WorkerFacts};
+use super::failure::{Failure, FailureClass, describe};
+use super::memory_return::Then;
 use super::retirement::Replacement;
 use super::snapshot::CompletedRestart;
 use super::time::{Mono, Now};
 use super::verbs::{Outcome, OutcomeKind};
 use super::worker_life::{Life, StopLadder, StopReason, Worker};
+use super::workers::Role;
 use super::{Action, DEATHS_KEPT, Death, Generation, Supervisor, spoken};
+
+/// Between two looks whether the machine has room for the next worker.
+const GATE_RETRY: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// A worker is to be spawned.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Respawn {
     /// When.
     pub at: Mono,
-    /// Why not at once; absent when it is at once.
-    pub crash: Option<String>,
+    /// Since when it is wanted.
+    pub since: Mono,
+    /// Why not at once.
+    pub held_by: Option<Hold>,
+}
+
+/// What a start waits for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Hold {
+    /// The pause after a crash.
+    Backoff(Failure),
+    /// Memory; the arithmetic.
+    Gate(String),
 }
 
 impl Respawn {
     /// Without a delay.
     #[must_use]
     pub fn at_once(now: Mono) -> Self {
-        Self { at: now, crash: None }
+        Self { at: now, since: now, held_by: None }
     }
 }
 
@@ -49,7 +65,7 @@ pub struct Parked {
 
 impl Supervisor {
     pub(super) fn respawn_if_due(&mut self, now: Mono) {
-        if self.stopping.is_some() || self.worker.is_some() {
+        if !self.may_spawn() {
             return;
         }
         if self.parked.as_ref().is_some_and(|parked| now >= parked.retry_at) {
@@ -60,15 +76,33 @@ impl Supervisor {
             }
             self.respawn = Some(Respawn::at_once(now));
         }
-        if self.respawn.as_ref().is_some_and(|respawn| now >= respawn.at) {
-            self.respawn = None;
-            self.spawn(now);
+        let Some(respawn) = self.respawn.as_ref().filter(|respawn| now >= respawn.at) else { return };
+        if let Err(arithmetic) = self.gate() {
+            let news = !matches!(respawn.held_by, Some(Hold::Gate(_)));
+            let since = respawn.since;
+            if news {
+                self.record("memory_gate", format!("the next worker {arithmetic}; looking again every 10 s"));
+            }
+            self.respawn = Some(Respawn { at: now + GATE_RETRY, since, held_by: Some(Hold::Gate(arithmetic)) });
+            return;
         }
+        self.respawn = None;
+        self.spawn(now);
+    }
+
+    /// True while the slot is empty and nothing forbids filling it.
+    fn may_spawn(&self) -> bool {
+        self.stopping.is_none()
+            && self.worker.is_none()
+            && self.reclaim.is_none()
+            && self.stranded.is_none()
+            && self.unconfigured.is_none()
+            && self.surplus.is_empty()
     }
 
     /// When `respawn_if_due` has something to do: only an empty slot is filled.
     pub(super) fn spawn_deadline(&self) -> Option<Mono> {
-        if self.worker.is_some() || self.stopping.is_some() {
+        if !self.may_spawn() {
             return None;
         }
         let respawn = self.respawn.as_ref().map(|respawn| respawn.at);
@@ -77,16 +111,15 @@ impl Supervisor {
     }
 
     fn spawn(&mut self, now: Mono) {
-        self.generation += 1;
-        let generation = Generation(self.generation);
-        self.worker = Some(Worker::spawning(generation, self.config.worker.start_timeout, now));
-        self.persist();
-        self.actions.push(Action::Spawn { generation });
+        let mut worker = self.next_worker(now);
+        worker.wired_before = self.machine.and_then(|machine| machine.wired);
+        self.kept.wired_before = worker.wired_before;
+        self.worker = Some(worker);
     }
 
     pub(super) fn spawned(&mut self, generation: Generation, pid: u32, now: Mono) {
         let timeout = self.config.worker.start_timeout;
-        let Some(worker) = self.worker.as_mut().filter(|worker| worker.generation == generation) else { return };
+        let Some(worker) = self.worker_mut(generation) else { return };
         worker.pid = Some(pid);
         match &mut worker.life {
             Life::Spawning { .. } => worker.life = Life::Loading { deadline: now + timeout },
@@ -104,34 +137,51 @@ impl Supervisor {
     }
 
     pub(super) fn spawn_failed(&mut self, generation: Generation, why: &str, now: Now) {
-        if self.worker.as_ref().is_none_or(|worker| worker.generation != generation) {
-            return;
+        let failure = Failure::new(FailureClass::Load, format!("could not be started: {why}"));
+        match self.role(generation) {
+            None | Some(Role::Blue) => {}
+            Some(Role::Green) => self.green_lost(&failure, now),
+            Some(Role::Surplus) => self.surplus.retain(|worker| worker.generation != generation),
+            Some(Role::Serving) => {
+                let Some(worker) = self.worker.take() else { return };
+                if let Some(retirement) = self.retirement.take() {
+                    self.retired(retirement, None, now);
+                    return;
+                }
+                self.failed(&worker, failure, now);
+            }
         }
-        let Some(worker) = self.worker.take() else { return };
-        if let Some(retirement) = self.retirement.take() {
-            self.retired(retirement, now);
-            return;
-        }
-        self.failed(&worker, format!("could not be started: {why}"), now);
     }
 
     pub(super) fn worker_ready(&mut self, generation: Generation, facts: WorkerFacts, now: Now) {
-        let Some(worker) = self.worker.as_mut().filter(|worker| worker.generation == generation) else { return };
-        if !matches!(worker.life, Life::Loading { .. } | Life::Spawning { .. }) {
+        let loading = |worker: &Worker| matches!(worker.life, Life::Loading { .. } | Life::Spawning { .. });
+        if !self.worker_of(generation).is_some_and(loading) {
             return;
         }
-        worker.life = Life::Ready { health: HealthTracker::new(now.mono), suspect: false };
-        worker.ready_at = Some(now.mono);
+        match self.role(generation) {
+            Some(Role::Green) => self.commit_overlap(facts, now),
+            Some(Role::Serving) => self.serves(facts, now),
+            Some(Role::Blue | Role::Surplus) | None => {}
+        }
+    }
+
+    /// The worker that was awaited is ready.
+    fn serves(&mut self, facts: WorkerFacts, now: Now) {
+        let Some(mut worker) = self.worker.take() else { return };
+        let generation = worker.generation;
+        let model = facts.model.clone();
+        worker.became_ready(facts, now.mono);
         let took = worker.load_time(now.mono);
+        self.learn_appetite(&worker);
         let message =
-            format!("worker {generation} serves {} with {} slots after {}", facts.model, facts.slots, spoken(took));
-        worker.facts = Some(facts);
-        self.parked = None;
+            format!("worker {generation} serves {model} with {} slots after {}", worker.slots(), spoken(took));
+        self.worker = Some(worker);
+        self.unpark();
         self.last_busy = now.mono;
         self.record("worker_ready", message.clone());
         let mut outcome = Outcome::new(OutcomeKind::Done, message).with_fact("load_s", took.as_secs_f64());
         if let Some(replacement) = self.replacement.take() {
-            let restart = CompletedRestart::new(&replacement, took, now);
+            let restart = CompletedRestart::sequential(&replacement, took, self.requests.interrupted_tokens(), now);
             self.ledger.restarts += 1;
             self.record("restart_done", restart.to_string());
             for (name, value) in &restart.cost {
@@ -144,143 +194,83 @@ impl Supervisor {
         self.reply_all(waiting, &outcome);
     }
 
-    pub(super) fn probed(&mut self, generation: Generation, vitals: &Vitals, now: Mono) {
-        let pending = self.running() > 0;
-        let health_policy = self.config.health.clone();
-        let start_timeout = self.config.worker.start_timeout;
-        let Some(worker) = self.worker.as_mut().filter(|worker| worker.generation == generation) else { return };
-        if let Some(answer) = &vitals.answer {
-            worker.last_answer = Some(answer.clone());
-        }
-        worker.footprint_bytes = vitals.footprint_bytes.or(worker.footprint_bytes);
-        let mut note = None;
-        match &mut worker.life {
-            Life::Spawning { .. } => {}
-            Life::Loading { deadline } => {
-                // Downloading has its own pace; the start timeout is for reading and warming.
-                if vitals.answer.as_ref().is_some_and(|answer| answer.phase == "downloading") {
-                    *deadline = now + start_timeout;
-                }
-            }
-            Life::Stopping(ladder) => {
-                if let Some(bytes) = vitals.footprint_bytes {
-                    ladder.footprint_seen(bytes, now);
-                }
-            }
-            Life::Ready { health, suspect } => {
-                health.observe(vitals, now);
-                match health.verdict(&health_policy, pending, now) {
-                    Verdict::Well if *suspect => {
-                        *suspect = false;
-                        note = Some(("worker_recovered", format!("worker {generation} answers again")));
-                    }
-                    Verdict::Well => {}
-                    Verdict::Suspect if !*suspect => {
-                        *suspect = true;
-                        let why = vitals.missed.as_deref().unwrap_or("no answer");
-                        let message =
-                            format!("worker {generation} missed a probe ({why}); it gets no new work meanwhile");
-                        note = Some(("worker_suspect", message));
-                    }
-                    Verdict::Suspect => {}
-                    Verdict::Dead { why } => {
-                        self.record("worker_dead", format!("worker {generation} is replaced: {why}"));
-                        self.terminate(StopReason::Failed(why), now);
-                        return;
-                    }
-                }
-            }
-        }
-        if let Some((kind, message)) = note {
-            self.record(kind, message);
-        }
-    }
-
-    /// Sends TERM and starts the ladder's clock.
+    /// Begins the stop ladder of the serving worker.
     pub(super) fn terminate(&mut self, why: StopReason, now: Mono) {
-        let Some(worker) = self.worker.as_mut() else { return };
-        if matches!(worker.life, Life::Stopping(_)) {
-            return;
-        }
-        worker.life = Life::Stopping(StopLadder::new(worker.footprint_bytes, why, now));
-        let generation = worker.generation;
-        self.actions.push(Action::SendTerminate { generation });
+        let Some(generation) = self.worker.as_ref().map(|worker| worker.generation) else { return };
+        self.available_at_stop = self.machine.map(|machine| machine.available);
+        self.stop_worker(generation, why, now);
         if let Some(replacement) = self.replacement.as_mut() {
             replacement.stop_at.get_or_insert(now);
         }
     }
 
-    pub(super) fn keep_worker_deadlines(&mut self, now: Mono) {
-        let Some(worker) = self.worker.as_mut() else { return };
-        let generation = worker.generation;
-        match &mut worker.life {
-            Life::Spawning { deadline } | Life::Loading { deadline } if now >= *deadline => {
-                let why = format!("was not ready within {}", spoken(self.config.worker.start_timeout));
-                self.record(
-                    "worker_late",
-                    format!("worker {generation} {why}; raise worker.start_timeout if it only needs longer"),
-                );
-                self.terminate(StopReason::Failed(why), now);
-            }
-            Life::Stopping(ladder) if !ladder.killed && now >= ladder.kill_at => {
-                ladder.killed = true;
-                let waited = spoken(now - ladder.since);
-                self.record(
-                    "worker_killed",
-                    format!("worker {generation} ignored SIGTERM for {waited}; killing its group"),
-                );
-                self.actions.push(Action::SendKill { generation });
-            }
-            Life::Spawning { .. } | Life::Loading { .. } | Life::Ready { .. } | Life::Stopping(_) => {}
-        }
-    }
-
     pub(super) fn worker_exited(&mut self, generation: Generation, exit: &Exit, now: Now) {
-        if self.worker.as_ref().is_none_or(|worker| worker.generation != generation) {
-            return;
-        }
-        let Some(worker) = self.worker.take() else { return };
-        let planned = matches!(&worker.life, Life::Stopping(StopLadder { why: StopReason::Planned, .. }));
-        self.deaths.insert(generation, Death { explained: planned });
+        let Some(worker) = self.worker_of(generation) else { return };
+        let planned = worker.is_stopped() == Some(true);
+        let failure = match &worker.life {
+            Life::Stopping(StopLadder { why: StopReason::Failed(failure), .. }) => failure.clone(),
+            Life::Stopping(_) | Life::Ready { .. } => Failure::of_exit(exit, false, None),
+            Life::Spawning { .. } | Life::Loading { .. } => {
+                let told = worker.last_answer.as_ref().and_then(|answer| answer.failure.as_deref());
+                Failure::of_exit(exit, true, told)
+            }
+        };
+        let fingerprint = worker.facts.as_ref().map(|facts| facts.fingerprint.clone());
+        self.deaths.insert(generation, Death { fingerprint, explained: planned });
         while self.deaths.len() > DEATHS_KEPT {
             self.deaths.pop_first();
         }
-        self.last_exit = Some(exit.status);
+        if planned {
+            self.record("worker_stopped", format!("worker {generation} stopped ({})", exit.status));
+        }
+        match self.role(generation) {
+            None => {}
+            Some(Role::Surplus) => self.surplus.retain(|worker| worker.generation != generation),
+            Some(Role::Green) => {
+                self.record("worker_crashed", format!("worker {generation} {failure}"));
+                self.green_lost(&failure, now);
+            }
+            Some(Role::Blue) => {
+                if !planned {
+                    self.record("worker_crashed", format!("worker {generation} died while finishing: {failure}"));
+                }
+                self.blue_gone(now);
+            }
+            Some(Role::Serving) => self.serving_worker_exited(planned, failure, exit, now),
+        }
+    }
+
+    fn serving_worker_exited(&mut self, planned: bool, failure: Failure, exit: &Exit, now: Now) {
+        let Some(worker) = self.worker.take() else { return };
+        let generation = worker.generation;
         let clears = std::mem::take(&mut self.awaiting_clear);
         self.reply_all(clears, &Outcome::new(OutcomeKind::Failed, "the worker is gone"));
         if let Some(replacement) = self.replacement.as_mut() {
             replacement.gone_at.get_or_insert(now.mono);
         }
-        if planned {
-            self.record("worker_stopped", format!("worker {generation} stopped ({})", exit.status));
-        }
         if let Some(retirement) = self.retirement.take() {
             if !planned {
-                self.record("worker_crashed", format!("worker {generation} died while retiring: {}", describe(exit)));
+                let how = describe(exit);
+                self.record("worker_crashed", format!("worker {generation} died while retiring: {how}"));
             }
-            self.retired(retirement, now);
+            self.reclaim(&worker, Then::Retired(retirement), now);
             return;
         }
-        let why = match &worker.life {
-            Life::Stopping(StopLadder { why: StopReason::Failed(why), .. }) => why.clone(),
-            Life::Stopping(_) | Life::Ready { .. } => describe(exit),
-            Life::Spawning { .. } | Life::Loading { .. } => {
-                match worker.last_answer.as_ref().and_then(|a| a.failure.clone()) {
-                    Some(failure) => format!("could not load: {failure}"),
-                    None => format!("ended while loading: {}", describe(exit)),
-                }
-            }
-        };
-        self.failed(&worker, why, now);
+        self.record("worker_crashed", format!("worker {generation} {failure}"));
+        if self.overlap.is_some() {
+            // The other worker may take the place at once; whether memory came back can be told when it is gone too.
+            self.failed(&worker, failure, now);
+            return;
+        }
+        self.reclaim(&worker, Then::Failed { worker: Box::new(worker.clone()), failure }, now);
     }
 
     /// A worker is gone that should not be.
-    fn failed(&mut self, worker: &Worker, why: String, now: Now) {
-        let generation = worker.generation;
-        self.record("worker_crashed", format!("worker {generation} {why}"));
+    pub(super) fn failed(&mut self, worker: &Worker, failure: Failure, now: Now) {
+        self.last_failure = Some((failure.clone(), now.wall));
         let served = worker.ready_at.map(|ready| now.mono - ready);
         let replacement = self.replacement.get_or_insert_with(|| Replacement {
-            reason: format!("crash: {why}"),
+            reason: format!("{}: {failure}", failure.class.as_str()),
             since: now.mono,
             stop_at: None,
             gone_at: Some(now.mono),
@@ -291,6 +281,9 @@ impl Supervisor {
         let dice = self.roll();
         let load = worker.load_time(now.mono);
         let verdict = self.crashes.crashed(&self.config.restart, served, load, dice, now.mono);
+        if self.other_takes_over(now.mono) {
+            return;
+        }
         match verdict {
             CrashVerdict::Retry { delay, crashes } if self.parked.is_none() => {
                 let at = now.mono + delay;
@@ -302,9 +295,11 @@ impl Supervisor {
                     spoken(budget.window)
                 );
                 self.record("crash_backoff", message);
-                self.respawn = Some(Respawn { at, crash: Some(why) });
+                self.respawn = Some(Respawn { at, since: now.mono, held_by: Some(Hold::Backoff(failure)) });
             }
-            CrashVerdict::Retry { crashes, .. } | CrashVerdict::Park { crashes } => self.park(crashes, &why, now.mono),
+            CrashVerdict::Retry { crashes, .. } | CrashVerdict::Park { crashes } => {
+                self.park(crashes, &failure.why, now.mono);
+            }
         }
     }
 
@@ -318,20 +313,18 @@ impl Supervisor {
         self.record("parked", format!("{why}; next try in {}", spoken(self.config.restart.retry_parked)));
         let since = self.parked.as_ref().map_or(now, |parked| parked.since);
         self.parked = Some(Parked { why: why.clone(), since, retry_at });
+        self.kept.parked = Some(why.clone());
+        self.persist();
         self.respawn = None;
         let waiting = std::mem::take(&mut self.awaiting_ready);
         self.reply_all(waiting, &Outcome::new(OutcomeKind::Failed, format!("parked: {why}")));
     }
-}
 
-/// Exit status and the last words.
-fn describe(exit: &Exit) -> String {
-    // Whoever is killed from outside had no chance to say why.
-    if exit.status == ExitStatus::Signal(9) {
-        return format!("ended by {}", exit.status);
-    }
-    match exit.stderr_tail.iter().rev().find(|line| !line.trim().is_empty()) {
-        Some(line) => format!("ended by {}, last words: {}", exit.status, line.trim()),
-        None => format!("ended by {}", exit.status),
+    /// Parking is over: a worker serves, or somebody asked for a new try.
+    pub(super) fn unpark(&mut self) {
+        if self.parked.take().is_some() {
+            self.kept.parked = None;
+            self.persist();
+        }
     }
 }

@@ -54,6 +54,12 @@ impl RequestTable {
         self.by_id.is_empty()
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
     /// Every id, in order.
     pub fn ids(&self) -> impl Iterator<Item = RequestId> + '_ {
         self.by_id.keys().copied()
@@ -76,9 +82,12 @@ impl RequestTable {
         self.running.entry(generation).or_default().insert(id);
     }
 
-    /// A token of a request running on `generation` arrived. False when it does not run there.
-    pub fn progressed(&mut self, id: RequestId, generation: Generation) -> bool {
+    /// A token of a request running on `generation` arrived; `by` is that worker's fingerprint. False when it does not
+    /// run there.
+    pub fn progressed(&mut self, id: RequestId, generation: Generation, tokens: u64, by: Option<&str>) -> bool {
         let Some(request) = self.by_id.get_mut(&id).filter(|request| request.runs_on(generation)) else { return false };
+        request.tokens = tokens;
+        request.begun_by(by);
         request.place = Place::Running { on: generation, progressed: true };
         request.suspect = false;
         request.broken_links = 0;
@@ -87,18 +96,35 @@ impl RequestTable {
 
     /// The link of a request running on `from` broke: it waits at the queue's head until judged. `None` when it does
     /// not run there, else whether it had gained a token.
-    pub fn set_adrift(&mut self, id: RequestId, from: Generation, progressed: bool, judge_at: Mono) -> Option<bool> {
+    pub fn set_adrift(
+        &mut self,
+        id: RequestId,
+        from: Generation,
+        progressed: bool,
+        by: Option<&str>,
+        judge_at: Mono,
+    ) -> Option<bool> {
         let request = self.by_id.get_mut(&id)?;
         let Place::Running { on, progressed: seen } = request.place else { return None };
         if on != from {
             return None;
         }
         let progressed = progressed || seen;
+        if progressed {
+            request.begun_by(by);
+        }
         request.place = Place::Adrift { from, progressed, judge_at };
         self.adrift.insert(id);
         self.queue.push(id, request.seq, request.submission.body_bytes, false);
         self.leave(id, from);
         Some(progressed)
+    }
+
+    /// Tokens, prompts included, that waiting requests have behind them and the next worker reads again.
+    #[must_use]
+    pub fn interrupted_tokens(&self) -> u64 {
+        let tokens = |id: RequestId| self.by_id.get(&id).map(|request| request.tokens);
+        self.queue.interrupted().filter_map(tokens).sum()
     }
 
     /// The requests to be judged.

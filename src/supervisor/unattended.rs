@@ -1,63 +1,128 @@
 //! What rules and schedules ask for, with nobody at the keyboard.
 
+use std::time::Duration;
+
 use super::agenda::Choice;
+use super::memory_gate::{Machine, whole};
 use super::permits::{Permit, permit};
 use super::rules::Fired;
 use super::time::{Mono, Now, Wall};
 use super::verbs::{Outcome, OutcomeKind, RestartAsked, Verb};
-use super::{Supervisor, spoken};
-use crate::config::{Action as Asked, RestartMode};
+use super::{Supervisor, recycle, spoken};
+use crate::config::{Action as Asked, Engine, RestartMode};
 use crate::control::view::State;
-use crate::memory::Sample;
+use crate::memory::{Metric, Sample};
+
+/// The built-in rule whose meaning depends on the state: where requests are made to wait, waiting proves nothing.
+const REFUSING: &str = "refusing-without-progress";
+
+/// Who asks, and for how much.
+struct Asking {
+    /// `rule cold-weights`, `schedule nightly`.
+    reason: String,
+    /// Requests that arrived before this are still served; 0: none that is not running.
+    line: u64,
+    /// How long after it streams that cannot be continued may be ended.
+    break_streams_after: Option<Duration>,
+}
+
+impl Asking {
+    fn to_the_line(reason: String, line: u64) -> Self {
+        Self { reason, line, break_streams_after: None }
+    }
+}
 
 impl Supervisor {
     pub(super) fn sampled(&mut self, sample: &Sample, now: Now) {
-        for Fired { rule, action, why } in self.rules.evaluate(sample, now.mono) {
+        self.machine = Machine::of(sample, now.mono);
+        self.kv_bytes = sample.get(Metric::KvBytes).map(whole);
+        if let (Some(worker), Some(speed)) = (&self.worker, sample.get(Metric::SpeedDecode))
+            && let Some(ready_at) = worker.ready_at
+        {
+            self.wear.speed(worker.generation, speed, now.mono - ready_at);
+        }
+        self.look_at_stranded(now.mono);
+        self.judge_overlap_pressure(now.mono);
+        for Fired { rule, action, why, break_streams_after } in self.rules.evaluate(sample, now.mono) {
             self.record("rule_fired", format!("{rule}: {why}"));
-            self.act_or_record(action, &format!("rule {rule}"), 0, now);
+            if rule == REFUSING && self.state() != State::Serving {
+                let state = self.state().as_str();
+                self.record("action_skipped", format!("rule {rule}: requests wait because the service is {state}"));
+                continue;
+            }
+            let asked = Asking { reason: format!("rule {rule}"), line: 0, break_streams_after };
+            self.act_or_record(action, &asked, now);
         }
     }
 
     /// Carries out what a rule or a schedule asks; where the state forbids it, says why.
-    fn act(&mut self, action: Asked, reason: &str, line: u64, now: Now) -> Result<(), &'static str> {
+    fn act(&mut self, action: Asked, asking: &Asking, now: Now) -> Result<(), String> {
         let verb = match action {
             Asked::Warn | Asked::Refuse => return Ok(()),
+            Asked::Canary => {
+                let asked = self.ask_canary(now.mono);
+                return if asked { Ok(()) } else { Err("no worker is ready, or it is being asked already".to_owned()) };
+            }
+            Asked::TrimPrefixCache => return Err("this worker keeps no prefix cache".to_owned()),
             Asked::ClearCache => Verb::ClearCache,
             Asked::Restart(_) => Verb::Restart { mode: RestartAsked::Auto, plan: false, no_wait: true },
             Asked::Unload => Verb::Unload { now: false, no_wait: true },
             Asked::Load => Verb::Load { no_wait: true },
-            Asked::TrimPrefixCache | Asked::Canary => {
-                return Err("this worker keeps no prefix cache and has no canary");
-            }
         };
+        if self.unconfigured.is_some() || self.upgrade.is_some() {
+            return Err("the daemon itself is being changed".to_owned());
+        }
         let state = self.state();
         if let Permit::Denied(why) | Permit::Already(why) = permit(&verb, state) {
-            return Err(why);
+            return Err(why.to_owned());
         }
         let deadline = now.mono + self.config.drain.grace;
         match action {
             Asked::ClearCache => {
                 self.clear_cache();
             }
-            Asked::Restart(RestartMode::Auto | RestartMode::Sequential | RestartMode::Overlap) => match state {
+            Asked::Restart(mode) => match state {
                 // Operators may cut a load, a backoff or parking short. Nobody else: it would loop, or bypass the budget.
-                State::Starting => return Err("a worker is starting anyway"),
-                State::Asleep => return Err("asleep; the next worker is a new one anyway"),
-                State::Parked => return Err("parked after too many crashes"),
-                _ => self.restart(reason, line, deadline, false, Vec::new(), now),
+                State::Starting => return Err("a worker is starting anyway".to_owned()),
+                State::Asleep => return Err("asleep; the next worker is a new one anyway".to_owned()),
+                State::Parked => return Err("parked after too many crashes".to_owned()),
+                _ => return self.restart_unattended(mode, asking, now),
             },
-            Asked::Unload => self.unload(reason, line, deadline, false, Vec::new(), now),
-            Asked::Load if self.worker.is_some() => return Err("a worker is there"),
+            Asked::Unload => self.unload(&asking.reason, asking.line, deadline, false, Vec::new(), now),
+            Asked::Load if self.worker.is_some() || self.present_retirement().is_some() => {
+                return Err("a worker is there, or on its way out".to_owned());
+            }
             Asked::Load => self.load(now.mono),
             Asked::Warn | Asked::Refuse | Asked::TrimPrefixCache | Asked::Canary => {}
         }
         Ok(())
     }
 
+    /// A restart nobody watches: it must be sure to come back.
+    fn restart_unattended(&mut self, mode: RestartMode, asking: &Asking, now: Now) -> Result<(), String> {
+        let mode = match mode {
+            RestartMode::Auto | RestartMode::Overlap => RestartAsked::Auto,
+            RestartMode::Sequential => RestartAsked::Sequential,
+        };
+        let plan = self.plan(mode)?;
+        if plan.overlap {
+            self.begin_overlap(&asking.reason, &plan.because, Vec::new(), now);
+            return Ok(());
+        }
+        self.would_come_back()?;
+        let grace = self.config.drain.grace;
+        let (patience, cuts) = match asking.break_streams_after {
+            Some(after) if self.config.worker.engine != Engine::Native => (after.max(grace), true),
+            _ => (grace, false),
+        };
+        self.restart(&asking.reason, &plan.because, asking.line, now.mono + patience, cuts, Vec::new(), now);
+        Ok(())
+    }
+
     /// As `act`, with the refusal in the events.
-    fn act_or_record(&mut self, action: Asked, reason: &str, line: u64, now: Now) {
-        if let Err(why) = self.act(action, reason, line, now) {
-            self.record("action_skipped", format!("{reason}: {why}"));
+    fn act_or_record(&mut self, action: Asked, asking: &Asking, now: Now) {
+        if let Err(why) = self.act(action, asking, now) {
+            self.record("action_skipped", format!("{}: {why}", asking.reason));
         }
     }
 
@@ -86,7 +151,8 @@ impl Supervisor {
             return Outcome::new(OutcomeKind::Denied, message);
         };
         let action = schedule.action;
-        match self.act(action, &format!("schedule {name}"), self.requests.next_seq(), now) {
+        let asking = Asking::to_the_line(format!("schedule {name}"), self.requests.next_seq());
+        match self.act(action, &asking, now) {
             Ok(()) => Outcome::new(OutcomeKind::Started, format!("{name}: as at its hour")),
             Err(why) => Outcome::new(OutcomeKind::Denied, format!("{name} would be skipped now: {why}")),
         }
@@ -95,13 +161,18 @@ impl Supervisor {
     pub(super) fn settle_agenda(&mut self, now: Now) {
         loop {
             let quiet = self.requests.is_empty();
-            let free = self.retirement.is_none()
+            let free = self.present_retirement().is_none()
+                && self.upgrade.is_none()
                 && matches!(self.state(), State::Serving | State::Drained | State::Asleep | State::Unloaded);
             let Some((due, choice)) = self.agenda.settle(quiet, free, now.mono) else { return };
             match choice {
                 Choice::Act => {
-                    let line = self.requests.next_seq();
-                    self.act_or_record(due.action, &format!("schedule {}", due.name), line, now);
+                    let reason = match due.name.as_str() {
+                        recycle::NAME => due.name.clone(),
+                        name => format!("schedule {name}"),
+                    };
+                    let asking = Asking::to_the_line(reason, self.requests.next_seq());
+                    self.act_or_record(due.action, &asking, now);
                 }
                 Choice::Skip => {
                     self.record("schedule_skipped", format!("{}: no quiet moment in its window", due.name));

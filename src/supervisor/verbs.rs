@@ -1,6 +1,7 @@
 //! What an operator may ask, and how it ends.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A control verb with its options.
@@ -40,6 +41,13 @@ pub enum Verb {
     },
     /// Drop MLX's free buffers.
     ClearCache,
+    /// Put another image of the daemon in the place of this one.
+    Upgrade {
+        /// The program; `None` is the one now installed where ours came from.
+        to: Option<PathBuf>,
+        /// Reply at once.
+        no_wait: bool,
+    },
     /// Treat a schedule as due now.
     RunSchedule {
         /// Which one.

@@ -12,7 +12,9 @@
 use std::time::Duration;
 
 use super::Generation;
-use super::event::{Answer, WorkerFacts};
+use super::canary::Proof;
+use super::event::{Answer, Inherited, WorkerFacts};
+use super::failure::{Failure, FailureClass};
 use super::health::HealthTracker;
 use super::time::Mono;
 
@@ -37,6 +39,14 @@ pub struct Worker {
     pub footprint_bytes: Option<u64>,
     /// Requests it answered.
     pub answered: u64,
+    /// Prompt tokens of the requests it answered.
+    pub prompt_tokens: u64,
+    /// Requests in a row that it ended with an error of its own, none of them having gained a token.
+    pub refusals: u32,
+    /// Machine memory wired before it was spawned, bytes: what must come back when it is gone.
+    pub wired_before: Option<u64>,
+    /// Whether real work, or a canary, has lately proved that it generates.
+    pub proof: Proof,
 }
 
 /// Phases, each with what exists only then.
@@ -68,10 +78,10 @@ pub enum Life {
 pub struct StopLadder {
     /// When TERM was sent.
     pub since: Mono,
-    /// When KILL is sent, or was.
+    /// When KILL is sent, or sent again.
     pub kill_at: Mono,
-    /// True once KILL is out.
-    pub killed: bool,
+    /// How often KILL was sent.
+    pub kills: u32,
     /// Footprint when `kill_at` was last set, bytes.
     pub footprint_bytes: u64,
     /// Why it is stopped; decides whether its exit is a failure.
@@ -84,7 +94,7 @@ pub enum StopReason {
     /// Restart, unload, sleep or the daemon's own end.
     Planned,
     /// It was found dead or could not become ready; the sentence says how.
-    Failed(String),
+    Failed(Failure),
 }
 
 /// Patience of the ladder before the footprint counts.
@@ -94,6 +104,10 @@ const TERMINATE_BASE: Duration = Duration::from_secs(10);
 /// worker can strand its memory until reboot, so patience is cheap.
 const BYTES_PER_SECOND_OF_PATIENCE: u64 = 4 << 30;
 
+/// A process that SIGKILL does not end hangs in the kernel, which may let go of it any time: it is told again after so
+/// long, then after twice that, and so on.
+const KILL_AGAIN: Duration = Duration::from_secs(30);
+
 /// A footprint must fall by so much to buy time. Smaller movements are noise, and would postpone the kill for ever.
 const LEAST_SHRINKAGE: u64 = 64 << 20;
 
@@ -102,12 +116,18 @@ impl StopLadder {
     #[must_use]
     pub fn new(footprint_bytes: Option<u64>, why: StopReason, now: Mono) -> Self {
         let footprint_bytes = footprint_bytes.unwrap_or(0);
-        Self { since: now, kill_at: now + patience(footprint_bytes), killed: false, footprint_bytes, why }
+        Self { since: now, kill_at: now + patience(footprint_bytes), kills: 0, footprint_bytes, why }
+    }
+
+    /// KILL goes out (again).
+    pub fn kill_sent(&mut self, now: Mono) {
+        self.kill_at = now + KILL_AGAIN * (1 << self.kills.min(10));
+        self.kills += 1;
     }
 
     /// A smaller footprint means teardown is under way: the patience for what is left starts now.
     pub fn footprint_seen(&mut self, footprint_bytes: u64, now: Mono) {
-        if !self.killed && footprint_bytes.saturating_add(LEAST_SHRINKAGE) <= self.footprint_bytes {
+        if self.kills == 0 && footprint_bytes.saturating_add(LEAST_SHRINKAGE) <= self.footprint_bytes {
             self.footprint_bytes = footprint_bytes;
             self.kill_at = self.kill_at.max(now + patience(footprint_bytes));
         }
@@ -132,7 +152,43 @@ impl Worker {
             last_answer: None,
             footprint_bytes: None,
             answered: 0,
+            prompt_tokens: 0,
+            refusals: 0,
+            wired_before: None,
+            proof: Proof::new(now),
         }
+    }
+
+    /// A worker of the last daemon, as it was found.
+    #[must_use]
+    pub fn inherited(generation: Generation, pid: u32, found: Inherited, now: Mono) -> Self {
+        let (life, facts) = match found {
+            Inherited::Ready(facts) => (Life::Ready { health: HealthTracker::new(now), suspect: false }, Some(facts)),
+            Inherited::Loading { remaining } => (Life::Loading { deadline: now + remaining }, None),
+            Inherited::Silent { why } => {
+                let why = Failure { class: FailureClass::Stall, why: format!("did not answer the new daemon ({why})") };
+                (Life::Stopping(StopLadder::new(None, StopReason::Failed(why), now)), None)
+            }
+        };
+        let ready_at = facts.is_some().then_some(now);
+        Self { pid: Some(pid), life, ready_at, facts, ..Self::spawning(generation, Duration::ZERO, now) }
+    }
+
+    /// Begins the stop ladder; false when it has begun before.
+    pub fn begin_stop(&mut self, why: StopReason, now: Mono) -> bool {
+        if self.is_stopped().is_some() {
+            return false;
+        }
+        self.life = Life::Stopping(StopLadder::new(self.footprint_bytes, why, now));
+        true
+    }
+
+    /// It said that it serves.
+    pub fn became_ready(&mut self, facts: WorkerFacts, now: Mono) {
+        self.life = Life::Ready { health: HealthTracker::new(now), suspect: false };
+        self.ready_at = Some(now);
+        self.facts = Some(facts);
+        self.proof = Proof::new(now);
     }
 
     /// True while it may be assigned work: ready, and not suspect.
@@ -164,6 +220,8 @@ impl Worker {
 
     /// A token of one of its requests arrived.
     pub fn token_seen(&mut self, now: Mono) {
+        self.refusals = 0;
+        self.proof.seen(now);
         if let Life::Ready { health, .. } = &mut self.life {
             health.token_seen(now);
         }
@@ -188,7 +246,7 @@ impl Worker {
         match &self.life {
             Life::Spawning { deadline } | Life::Loading { deadline } => Some(*deadline),
             Life::Ready { .. } => None,
-            Life::Stopping(ladder) => (!ladder.killed).then_some(ladder.kill_at),
+            Life::Stopping(ladder) => Some(ladder.kill_at),
         }
     }
 

@@ -68,6 +68,7 @@ pub fn serving() -> Status {
                 ("tokens_replayed".to_owned(), 0.0),
             ]),
         }),
+        last_failure: None,
         rules: rules(),
         ledger: Ledger { answered: 12_480, carried: 37, lost: 0, restarts: 5, longest_wait_s: 14.2 },
         config: ConfigView { hash: "3f9a1c0de1b24f77".to_owned(), pending: vec![], problems: vec![] },
@@ -142,6 +143,7 @@ pub fn starting() -> Status {
         cause: cause("loading", "the first worker is loading", None),
         queue: QueueView { waiting: 3, active: 0, slots: 0 },
         last_restart: None,
+        last_failure: None,
         ..serving()
     }
 }

@@ -28,6 +28,7 @@ pub fn status(state: State) -> Status {
         memory: Default::default(),
         schedules: Vec::new(),
         last_restart: None,
+        last_failure: None,
         rules: Vec::new(),
         ledger: Ledger::default(),
         config: ConfigView::default(),

@@ -1,7 +1,7 @@
 //! One line that says what the daemon is doing now, from its status.
 
 use super::quantity::{Now, plural, size, size_of, span, whole_span};
-use crate::control::view::{Status, WorkerView};
+use crate::control::view::{HandoverView, Status, WorkerView};
 
 /// Cells of the bar of a load.
 const BAR: usize = 24;
@@ -36,6 +36,9 @@ pub fn line(status: &Status, now: Now, with_bar: bool) -> String {
             waiting => format!(", {} waiting", plural(waiting as u64, "request", "requests")),
         };
         return match &status.handover {
+            Some(HandoverView { strategy, phase, green: Some(green), .. }) if strategy == "overlap" => {
+                format!("overlap handover: {phase}, next worker is generation {}; {text}{waiting}", green.generation)
+            }
             Some(handover) => format!("{} handover: {text}{waiting}", handover.strategy),
             None => format!("{state}: {text}{waiting}"),
         };

@@ -27,6 +27,10 @@ pub fn table(status: &Status, home: &Path, now: Now, paint: Paint, columns: Opti
     if let Some(restart) = &status.last_restart {
         last_restart(&mut sheet, restart, now);
     }
+    if let Some(failure) = &status.last_failure {
+        let (class, message) = (failure.class.replace('_', " "), &failure.message);
+        sheet.row("failure", format!("{}: {class}: the worker {message}", now.clock_and_distance(&failure.at)));
+    }
     ledger(&mut sheet, status);
     config(&mut sheet, status);
     format!("{}\n\n{}", headline(status, paint), sheet.finish())

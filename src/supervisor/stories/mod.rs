@@ -5,7 +5,11 @@
 
 mod crashes;
 mod drains;
+mod inherited;
 mod lifecycle;
+mod memory;
+mod overlap;
+mod proof;
 mod requests;
 mod restarts;
 mod rules;
@@ -35,6 +39,8 @@ struct Story {
     /// Actions not yet asserted on, without records and persistence.
     fresh: Vec<Action>,
     assigned: Vec<(u64, u64)>,
+    /// Looks, canaries, samples and wakefulness asked for: most stories are not about them.
+    asked: Vec<Action>,
     refusals: BTreeMap<u64, Refusal>,
     replies: BTreeMap<OperationId, Outcome>,
     records: Vec<(&'static str, String)>,
@@ -53,6 +59,7 @@ impl Story {
             now,
             fresh: Vec::new(),
             assigned: Vec::new(),
+            asked: Vec::new(),
             refusals: BTreeMap::new(),
             replies: BTreeMap::new(),
             records: Vec::new(),
@@ -98,7 +105,15 @@ impl Story {
                 | Action::SendTerminate { .. }
                 | Action::SendKill { .. }
                 | Action::ClearCache { .. }
+                | Action::VetImage { .. }
+                | Action::PauseAccepting
+                | Action::ResumeAccepting
+                | Action::Exec { .. }
                 | Action::Exit => {}
+                Action::Probe { .. } | Action::Canary { .. } | Action::Sample | Action::KeepAwake { .. } => {
+                    self.asked.push(action);
+                    continue;
+                }
             }
             self.fresh.push(action);
         }
@@ -173,8 +188,18 @@ impl Story {
     }
 
     fn ready(&mut self, generation: u64) {
-        let facts =
-            WorkerFacts { model: "m".to_owned(), context_tokens: Some(4096), slots: 2, fingerprint: "f".to_owned() };
+        self.ready_as(generation, "f");
+    }
+
+    fn ready_as(&mut self, generation: u64, fingerprint: &str) {
+        let facts = WorkerFacts {
+            model: "m".to_owned(),
+            context_tokens: Some(4096),
+            slots: 2,
+            fingerprint: fingerprint.to_owned(),
+            weights_bytes: None,
+            fixed_bytes: None,
+        };
         self.send(Event::WorkerReady { generation: Generation(generation), facts });
     }
 
@@ -185,7 +210,10 @@ impl Story {
 
     fn exits(&mut self, generation: u64, status: ExitStatus) {
         let stderr_tail = vec!["the last words".to_owned(), String::new()];
-        self.send(Event::WorkerExited { generation: Generation(generation), exit: Exit { status, stderr_tail } });
+        self.send(Event::WorkerExited {
+            generation: Generation(generation),
+            exit: Exit { status, stderr_tail, out_of_memory: false },
+        });
     }
 
     /// The kernel or a stranger kills it.

@@ -18,7 +18,7 @@ fn a_restart_serves_to_its_line_and_later_requests_wait_for_the_next_worker() {
     }
     assert_eq!(story.assigned(), [(1, 1), (2, 1), (3, 1)]);
     assert_eq!(story.worker_actions(), [terminate(1)]);
-    assert_eq!(story.core.snapshot().handover.map(|handover| handover.0), Some("stopping"));
+    assert_eq!(story.core.snapshot().handover.map(|handover| handover.phase), Some("stopping"));
     story.obeys(1);
     assert_eq!(story.worker_actions(), [spawn(2)], "no backoff for what we did ourselves");
     assert_eq!(story.state(), State::Handover);

@@ -1,0 +1,198 @@
+//! After a worker's end: did its memory come back?
+//!
+//! ```text
+//! WorkerExited ─▶ Reclaim ── wired memory is back ─▶ what the end was for: next worker, unloaded, asleep …
+//!                    └────── 30 s later it is not ──▶ stranded: no start until it is back (or the machine rebooted)
+//! ```
+//! A hard kill of a process that holds a large wired model can leave the memory wired until reboot; starting the next
+//! one on top of it again and again is how a machine freezes. Where the system reports no wired memory, or nothing is
+//! known from before the worker's start, there is nothing to wait for.
+
+use std::time::Duration;
+
+use super::failure::{Failure, FailureClass};
+use super::memory_gate::spoken_bytes;
+use super::retirement::Retirement;
+use super::time::{Mono, Now};
+use super::verbs::{Outcome, OutcomeKind};
+use super::worker_life::Worker;
+use super::{Action, Generation, Standing, Supervisor, spoken};
+
+/// How long memory may take to come back. Clean exits of 424 GB took seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Wired memory of others moves too: smaller differences prove nothing.
+const LEAST_RESIDUE: u64 = 64 << 20;
+
+/// A worker is gone; its memory is awaited.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reclaim {
+    /// Whose.
+    pub generation: Generation,
+    /// What it weighed, bytes.
+    pub footprint_bytes: u64,
+    /// Wired on the machine before it started.
+    pub wired_before: Option<u64>,
+    /// Available when it was told to stop.
+    pub available_before: Option<u64>,
+    /// Its exit.
+    pub since: Mono,
+    /// Judged then at the latest.
+    pub deadline: Mono,
+    /// What happens once the memory is back.
+    pub then: Then,
+}
+
+/// What a worker's end was for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Then {
+    /// A planned end.
+    Retired(Retirement),
+    /// It failed.
+    Failed {
+        /// It.
+        worker: Box<Worker>,
+        /// How.
+        failure: Failure,
+    },
+    /// Nothing depends on it: another worker serves.
+    Settled,
+}
+
+/// Memory of a dead worker that has not come back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stranded {
+    /// How much, bytes.
+    pub bytes: u64,
+    /// What wired memory must fall to.
+    pub target: u64,
+    /// Since when.
+    pub since: Mono,
+}
+
+impl Supervisor {
+    /// A worker is gone. `then` happens as soon as its memory is back.
+    pub(super) fn reclaim(&mut self, worker: &Worker, then: Then, now: Now) {
+        let reclaim = Reclaim {
+            generation: worker.generation,
+            footprint_bytes: worker.footprint_bytes.unwrap_or(0),
+            wired_before: worker.wired_before,
+            available_before: self.available_at_stop.take().or(self.machine.map(|machine| machine.available)),
+            since: now.mono,
+            deadline: now.mono + PATIENCE,
+            then,
+        };
+        if self.machine.is_none() || self.stopping.is_some() {
+            self.reclaimed(reclaim, now);
+        } else {
+            self.reclaim = Some(reclaim);
+            self.actions.push(Action::Sample);
+        }
+    }
+
+    /// Looks whether the memory awaited is back.
+    pub(super) fn advance_reclaim(&mut self, now: Now) {
+        let Some(reclaim) = &self.reclaim else { return };
+        let fresh = self.machine.filter(|machine| machine.at >= reclaim.since);
+        let overdue = now.mono >= reclaim.deadline;
+        if fresh.is_none() && !overdue {
+            return;
+        }
+        let residue = fresh.and_then(|machine| machine.wired).and_then(|wired| self.residue(reclaim, wired));
+        if residue.is_some() && !overdue {
+            return;
+        }
+        let Some(reclaim) = self.reclaim.take() else { return };
+        match residue {
+            None => self.reclaimed(reclaim, now),
+            Some(bytes) => self.strand(reclaim, bytes, now),
+        }
+    }
+
+    /// What is still wired beyond what was before, if that is too much. Living workers may have wired what they weigh.
+    fn residue(&self, reclaim: &Reclaim, wired: u64) -> Option<u64> {
+        let before = reclaim.wired_before?;
+        let living: u64 = self.workers().filter_map(|worker| worker.footprint_bytes).sum();
+        let residue = wired.saturating_sub(before).saturating_sub(living);
+        let allowed = (before / 20).max(reclaim.footprint_bytes / 10).max(LEAST_RESIDUE);
+        (residue > allowed).then_some(residue)
+    }
+
+    fn reclaimed(&mut self, reclaim: Reclaim, now: Now) {
+        let returned = self.returned(&reclaim);
+        match reclaim.then {
+            Then::Retired(retirement) => self.retired(retirement, returned, now),
+            Then::Failed { worker, failure } => self.failed(&worker, failure, now),
+            Then::Settled => {}
+        }
+    }
+
+    /// The proof that memory came back: how much more is available than when the worker was told to stop.
+    fn returned(&self, reclaim: &Reclaim) -> Option<Returned> {
+        let after = self.machine.filter(|machine| machine.at >= reclaim.since)?.available;
+        Some(Returned { before: reclaim.available_before?, after })
+    }
+
+    fn strand(&mut self, reclaim: Reclaim, bytes: u64, now: Now) {
+        let message = format!(
+            "{} of {} that worker {} held are still wired {} after its end",
+            spoken_bytes(bytes),
+            spoken_bytes(reclaim.footprint_bytes),
+            reclaim.generation,
+            spoken(now.mono - reclaim.since)
+        );
+        self.record("memory_stranded", format!("{message}; nothing is started on top of it, a reboot frees it"));
+        self.last_failure = Some((Failure::new(FailureClass::Stranded, message.clone()), now.wall));
+        let operations = match reclaim.then {
+            // Another worker serves, and the gate stands before the next start.
+            Then::Settled => return,
+            Then::Retired(retirement) => {
+                if matches!(retirement.purpose, super::retirement::Purpose::Unload { .. }) {
+                    self.kept.standing = Standing::Unloaded;
+                    self.persist();
+                }
+                retirement.operations
+            }
+            Then::Failed { .. } => std::mem::take(&mut self.awaiting_ready),
+        };
+        self.replacement = None;
+        self.stranded = Some(Stranded {
+            bytes,
+            target: self.machine.and_then(|machine| machine.wired).unwrap_or(0).saturating_sub(bytes) + LEAST_RESIDUE,
+            since: now.mono,
+        });
+        self.reply_all(operations, &Outcome::new(OutcomeKind::Failed, format!("stranded: {message}")));
+    }
+
+    /// Memory that comes back late ends the lockout.
+    pub(super) fn look_at_stranded(&mut self, now: Mono) {
+        let Some(stranded) = &self.stranded else { return };
+        let Some(wired) = self.machine.and_then(|machine| machine.wired) else { return };
+        if wired > stranded.target {
+            return;
+        }
+        let message = format!("{} came back after {}", spoken_bytes(stranded.bytes), spoken(now - stranded.since));
+        self.record("memory_returned", message);
+        self.stranded = None;
+        if self.kept.standing != Standing::Unloaded && self.parked.is_none() {
+            self.respawn = Some(super::succession::Respawn::at_once(now));
+        }
+    }
+}
+
+/// Available memory before a worker was stopped and after it was gone, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Returned {
+    /// Before.
+    pub before: u64,
+    /// After.
+    pub after: u64,
+}
+
+impl std::fmt::Display for Returned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let gained = self.after.saturating_sub(self.before);
+        let (before, after) = (spoken_bytes(self.before), spoken_bytes(self.after));
+        write!(f, "{} returned, available {before} → {after}", spoken_bytes(gained))
+    }
+}
