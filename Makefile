@@ -2,7 +2,7 @@
 # Kept to what the make of macOS (GNU make 3.81) understands.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup mlx model build test lint fmt check-macos deny demo plist run
+.PHONY: help setup mlx model build test chaos lint fmt check-macos deny demo plist run
 
 CARGO ?= cargo
 # Fault injection for the tests; never part of a release build.
@@ -31,6 +31,13 @@ test: setup ## everything that must pass: unit, integration and documentation te
 	else \
 		set -x; $(CARGO) test --locked --no-fail-fast --workspace $(TEST_FEATURES) --lib --bins --tests; \
 	fi
+
+# The short form is part of `make test`. Any CHAOS_… variable of the caller wins: docs/testing.md.
+chaos: ## a thousand worker deaths, daemon kills, upgrades and hand-overs under load; a table at the end (about an hour)
+	CHAOS_KILLS=$${CHAOS_KILLS:-1000} CHAOS_DAEMON_KILLS=$${CHAOS_DAEMON_KILLS:-300} \
+	CHAOS_UPGRADES=$${CHAOS_UPGRADES:-200} CHAOS_HANDOVERS=$${CHAOS_HANDOVERS:-200} \
+	CHAOS_LONGEST_MS=$${CHAOS_LONGEST_MS:-30000} CHAOS_LIMIT_S=$${CHAOS_LIMIT_S:-3600} \
+	$(CARGO) test --locked --release -p mlxsup $(TEST_FEATURES) --test chaos -- --nocapture whatever_happens
 
 # The documentation is for those who work on the code: private items are in it, and links to them are welcome.
 lint: mlx ## formatting, clippy and documentation, warnings are errors

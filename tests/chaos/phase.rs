@@ -80,7 +80,7 @@ pub fn run(
     let started = Instant::now();
     let history = Arc::new(History::default());
     let mut phase = Phase {
-        rig: Rig::start(),
+        rig: Rig::start(&settings.grace),
         history: history.clone(),
         chance: Chance::of(&[settings.seed, count, name.len() as u64]),
         exits: BTreeMap::new(),

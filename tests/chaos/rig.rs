@@ -32,8 +32,6 @@ stall = "1500ms"
 backoff_initial = "10ms"
 backoff_max = "50ms"
 budget = "1000 in 1m"
-[drain]
-grace = "300ms"
 [log]
 rotate_at = "1GiB"
 "#;
@@ -57,8 +55,8 @@ pub struct Said {
 }
 
 impl Rig {
-    /// Loaded; not serving yet.
-    pub fn start() -> Self {
+    /// Loaded, with this grace for drains; not serving yet.
+    pub fn start(grace: &str) -> Self {
         let files = [("MLXSUP_FAKE_FILE", "faults"), ("MLXSUP_FAKE_DISPATCHES", "dispatches")];
         let rig = Self(launchd::Rig::with_environment(&[], &files));
         rig.order("");

@@ -21,6 +21,8 @@ pub struct Settings {
     pub clients: u64,
     /// `CHAOS_LONGEST_MS`: longest stream, counted as tokens at their pace.
     pub longest: Duration,
+    /// `drain.grace`: short, so that streams outlast it and are carried over.
+    pub grace: String,
     /// `CHAOS_LIMIT_S`: a phase that takes longer has failed.
     pub limit: Duration,
 }
@@ -40,6 +42,7 @@ impl Settings {
             handovers: number("CHAOS_HANDOVERS", 4),
             clients: number("CHAOS_CLIENTS", 16),
             longest: Duration::from_millis(number("CHAOS_LONGEST_MS", 1500)),
+            grace: "300ms".to_owned(),
             limit: Duration::from_secs(number("CHAOS_LIMIT_S", 60)),
         }
     }

@@ -1,5 +1,7 @@
 //! `mlxsupctl upgrade` under load: same daemon pid, same worker, nobody refused, nobody cut.
 
+use std::time::Duration;
+
 use crate::phase::{self, Act, Phase, Report};
 use crate::settings::Settings;
 
@@ -7,8 +9,13 @@ use crate::settings::Settings;
 const USAGE: i32 = 2;
 const DENIED: i32 = 5;
 
+/// An upgrade waits for all streams and is put off where they outlast the grace, so here they are short and it is not.
+const LONGEST: Duration = Duration::from_secs(2);
+const GRACE: &str = "20s";
+
 pub fn run(settings: &Settings) -> Report {
-    phase::run(settings, "upgrades", settings.upgrades, &[], upgrade)
+    let settings = Settings { longest: settings.longest.min(LONGEST), grace: GRACE.to_owned(), ..settings.clone() };
+    phase::run(&settings, "upgrades", settings.upgrades, &[], upgrade)
 }
 
 fn upgrade(phase: &mut Phase) -> Result<Act, String> {
