@@ -6,8 +6,7 @@
 
 use super::rules::bytes;
 use super::time::Mono;
-use super::worker_life::Worker;
-use super::{Appetite, Supervisor};
+use super::{Appetite, Generation, Supervisor};
 use crate::memory::{Metric, Sample};
 
 const GIB: u64 = 1 << 30;
@@ -109,9 +108,14 @@ impl Supervisor {
         ))
     }
 
-    /// A worker has just become ready: what it weighs now is what the next one will need.
-    pub(super) fn learn_appetite(&mut self, worker: &Worker) {
-        let Some(loaded_bytes) = worker.footprint_bytes.filter(|bytes| *bytes > 0) else { return };
+    /// A worker has just become ready: what it weighs at the first look is what the next one will need.
+    pub(super) fn learn_appetite(&mut self, generation: Generation) {
+        let Some(worker) = self.worker_mut(generation) else { return };
+        if !worker.is_ready() || worker.loaded_bytes.is_some() {
+            return;
+        }
+        worker.loaded_bytes = worker.footprint_bytes.filter(|bytes| *bytes > 0);
+        let Some(loaded_bytes) = worker.loaded_bytes else { return };
         let model = self.config.worker.model.clone();
         let before = self.kept.appetite.as_ref().filter(|appetite| appetite.model == model);
         // The highest seen: a start that found the page cache warm must not lower what the next one is asked to prove.

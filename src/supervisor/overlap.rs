@@ -99,7 +99,6 @@ impl Supervisor {
             return;
         };
         green.became_ready(facts, now.mono);
-        self.learn_appetite(&green);
         let generation = green.generation;
         let load = green.load_time(now.mono);
         let Some(blue) = self.worker.replace(green) else { return };
@@ -116,6 +115,7 @@ impl Supervisor {
             spoken(load)
         );
         self.record("handover_committed", message);
+        self.learn_appetite(generation);
         let phase = Phase::Settling { blue, committed_at: now.mono, deadline, stop_at: None, handed_on: 0 };
         self.overlap = Some(Overlap { reason, since, operations, phase });
     }

@@ -172,10 +172,10 @@ impl Supervisor {
         let model = facts.model.clone();
         worker.became_ready(facts, now.mono);
         let took = worker.load_time(now.mono);
-        self.learn_appetite(&worker);
         let message =
             format!("worker {generation} serves {model} with {} slots after {}", worker.slots(), spoken(took));
         self.worker = Some(worker);
+        self.learn_appetite(generation);
         self.unpark();
         self.last_busy = now.mono;
         self.record("worker_ready", message.clone());

@@ -37,6 +37,8 @@ pub struct Worker {
     pub last_answer: Option<Answer>,
     /// Footprint at the last probe, bytes.
     pub footprint_bytes: Option<u64>,
+    /// Footprint at the first look after it became ready, bytes.
+    pub loaded_bytes: Option<u64>,
     /// Requests it answered.
     pub answered: u64,
     /// Prompt tokens of the requests it answered.
@@ -151,6 +153,7 @@ impl Worker {
             facts: None,
             last_answer: None,
             footprint_bytes: None,
+            loaded_bytes: None,
             answered: 0,
             prompt_tokens: 0,
             refusals: 0,

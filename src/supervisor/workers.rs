@@ -161,6 +161,7 @@ impl Supervisor {
         if let Some((kind, message)) = note {
             self.record(kind, message);
         }
+        self.learn_appetite(generation);
     }
 
     /// When some worker needs attention even if nothing happens.

@@ -18,6 +18,7 @@ mod answers;
 mod crashes;
 mod drains;
 mod first_start;
+mod handovers;
 mod logs;
 mod reloads;
 mod restarts;

@@ -81,7 +81,9 @@ impl Service {
         // Through `env`, so that a reload can order other faults for the next worker.
         let command = format!("[\"/usr/bin/env\", 'MLXSUP_FAKE={{{faults}}}', \"{worker}\"]");
         let mut text = format!("[worker]\nmodel = \"fake\"\ncommand = {command}\n");
-        for (table, keys) in [("[health]", "interval = \"200ms\""), ("[restart]", "backoff_initial = \"50ms\"")] {
+        // One worker after the other, whatever this machine has room for; hand-overs with two ask for it.
+        let restart = "mode = \"sequential\"\nbackoff_initial = \"50ms\"";
+        for (table, keys) in [("[health]", "interval = \"200ms\""), ("[restart]", restart)] {
             if !rest.contains(table) {
                 writeln!(text, "{table}\n{keys}").unwrap();
             }
@@ -110,9 +112,16 @@ impl Service {
         hermetic(env!("CARGO_BIN_EXE_mlxsupd"), self.home())
     }
 
+    /// Lets the daemon see this memory in the place of the machine's: bytes by name, as JSON.
+    pub fn pretend(&self, memory: &Value) {
+        self.write("memory.new", &memory.to_string());
+        std::fs::rename(self.path("memory.new"), self.path("memory.json")).unwrap();
+    }
+
     /// Starts the daemon; its stderr goes to a file in the home.
     pub fn start(&mut self) {
         let mut command = self.daemon_command();
+        command.env("MLXSUP_FAKE_MEMORY", self.path("memory.json"));
         self.start_as(&mut command);
     }
 
