@@ -32,6 +32,8 @@ pub struct Phase {
     pub faults: Vec<String>,
     /// What was done, by kind.
     pub done: BTreeMap<String, u64>,
+    /// The next worker may have been born without the last orders.
+    pub orders_withdrawn: bool,
 }
 
 /// What a phase came to.
@@ -88,6 +90,7 @@ pub fn run(
         kept: (0, 0),
         faults: Vec::new(),
         done: BTreeMap::new(),
+        orders_withdrawn: false,
     };
     let next_id = Arc::new(AtomicU64::new(1));
     let (mut done, mut told, mut skipped, mut before) = (0, Instant::now(), None, None);
@@ -113,6 +116,7 @@ pub fn run(
             }
         }
         phase.rig.order("");
+        phase.orders_withdrawn = true;
         crowd.finish();
         for result in [phase.rig.serving(|_| true).map(drop), phase.rig.settled()] {
             phase.faults.extend(result.err());

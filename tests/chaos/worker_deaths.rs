@@ -86,7 +86,7 @@ pub fn run(settings: &Settings) -> Report {
     let mut past = 0;
     // A request that is alone with two workers that happen to be killed before its first token is failed by design.
     phase::run(settings, "worker deaths", settings.kills, &["poisoned"], |phase| {
-        let ended = kind;
+        let ended = if std::mem::take(&mut phase.orders_withdrawn) { Kind::Kill } else { kind };
         kind = Kind::draw(&mut phase.chance);
         let next_orders = kind.order(&mut phase.chance);
         past = end_one(phase, past, ended, &next_orders)?;
