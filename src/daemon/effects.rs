@@ -10,8 +10,8 @@ use mlxsup_worker_api::WorkerStatus;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::clock::wall;
 use super::awake::Awake;
+use super::clock::wall;
 use super::home::Home;
 use super::program::Program;
 use super::state_file::{self, State, WorkerRecord};
