@@ -2,7 +2,15 @@
 //! real program with the real model and need `make model`.
 #![allow(clippy::expect_used, clippy::panic, reason = "a failed step of a test is a failed test")]
 
+mod canary;
+mod continuation;
+mod life;
 mod near_ties;
+mod properties;
+mod record;
+mod spawned;
+mod tiny;
+mod wire;
 
 use std::path::{Path, PathBuf};
 
