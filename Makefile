@@ -2,7 +2,7 @@
 # Kept to what the make of macOS (GNU make 3.81) understands.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup mlx model build test lint fmt check-macos deny demo plist run
+.PHONY: help setup mlx model build test seams lint fmt check-macos deny demo plist run
 
 CARGO ?= cargo
 # Fault injection for the tests; never part of a release build.
@@ -31,6 +31,11 @@ test: setup ## everything that must pass: unit, integration and documentation te
 	else \
 		set -x; $(CARGO) test --locked --no-fail-fast --workspace $(TEST_FEATURES) --lib --bins --tests; \
 	fi
+
+# How good continuation is: answers of the real model cut at random places. Minutes; RUNS=1000 makes an hour of it.
+RUNS ?= 200
+seams: setup ## cut and continue RUNS real answers, and print a table
+	MLXSUP_SEAMS=$(RUNS) $(CARGO) test --locked --package mlxsup-worker --test link near_ties -- --nocapture
 
 # The documentation is for those who work on the code: private items are in it, and links to them are welcome.
 lint: mlx ## formatting, clippy and documentation, warnings are errors

@@ -31,7 +31,7 @@ const SLOTS: usize = 4;
 /// Continuations of one answer.
 const CUTS: usize = 4;
 /// Runs and tokens per answer in `make test`.
-const SHORT: (usize, u32) = (24, 12);
+const SHORT: (usize, u32) = (16, 10);
 /// Tokens per answer in the long form.
 const LONG_ANSWER: u32 = 48;
 
