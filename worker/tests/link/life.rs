@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::record::Asked;
 use crate::spawned::{EPOCH, NONCE, Spawned};
-use crate::wire::events;
+use crate::wire::{LOOK_EVERY, events};
 
 /// A stream that would go on for minutes.
 fn endless(prompt: &str) -> Value {
@@ -82,7 +82,7 @@ async fn a_worker_whose_daemon_died_while_it_loaded_becomes_ready_all_the_same()
     drop(pipe);
     let socket = worker.link.0.clone();
     while tokio::net::UnixStream::connect(&socket).await.is_err() {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
     // What an adopting daemon sees.
     let status = worker.link.until(|status| status.phase == Phase::Ready).await;

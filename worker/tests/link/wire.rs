@@ -1,6 +1,7 @@
 //! The link from the daemon's end: requests over the Unix socket, replies taken apart into events.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -10,6 +11,9 @@ use hyper_util::rt::TokioIo;
 use mlxsup_worker_api::{EventId, WorkerStatus, path};
 use serde_json::Value;
 use tokio::net::UnixStream;
+
+/// Between two looks at a state that is waited for.
+pub const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Where a worker listens.
 #[derive(Debug, Clone)]
@@ -56,7 +60,7 @@ impl Link {
             if holds(&status) {
                 return status;
             }
-            tokio::task::yield_now().await;
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 }
