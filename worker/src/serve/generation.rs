@@ -204,6 +204,9 @@ impl Lane {
         });
         submitted.map_err(|refusal| refusal.at(prepared.param))?;
         self.events = Some(receiver);
+        // Counted before its turn comes: what is left to read never grows.
+        let total = prepared.prompt.len() + generated.len();
+        self.prefill = (0, u32::try_from(total).unwrap_or(u32::MAX));
         Ok(())
     }
 
