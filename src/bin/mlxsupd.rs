@@ -36,6 +36,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(options: Options) -> Result<(), DaemonError> {
+    daemon::signals::hold().map_err(|source| DaemonError::System { doing: "hold signals back", source })?;
     // Two threads: one may be in a slow system call (a state file's fsync) while the other relays tokens.
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

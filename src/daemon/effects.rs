@@ -243,11 +243,6 @@ impl Effects {
         }
     }
 
-    /// Upgrades are not built in yet.
-    pub fn vet_image(&self) {
-        self.send(Event::ImageVetted { result: Err("this build cannot replace itself".to_owned()) });
-    }
-
     /// Asks for one token; closes with `CanaryAnswered`.
     pub fn canary(&self, generation: Generation) {
         let Some(link) = self.links.get(&generation) else { return };
@@ -326,8 +321,16 @@ impl Effects {
         self.write_state();
     }
 
+    /// Writes everything the next daemon, or the next image of this one, must know.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub fn save(&self) -> Result<(), String> {
+        state_file::write(&self.home.state(), &self.state).map_err(|error| error.to_string())
+    }
+
     fn write_state(&self) {
-        if let Err(error) = state_file::write(&self.home.state(), &self.state) {
+        if let Err(error) = self.save() {
             tracing::error!(%error, "state not written");
         }
     }

@@ -10,6 +10,7 @@
 
 mod answer;
 mod connection;
+pub mod door;
 mod flow;
 mod identity;
 mod intake;

@@ -17,6 +17,7 @@ mod schedule;
 mod status;
 mod stop;
 mod unload;
+mod upgrade;
 
 use crate::ctl::args::{Args, Verb};
 use crate::ctl::control::Control;
@@ -48,6 +49,7 @@ pub async fn dispatch(args: Args, terminal: &mut Terminal) -> Result<ExitStatus,
         Verb::Logs(logs) => logs::run(&logs, &home_holding("logs"), terminal).await,
         Verb::Config(config) => config::run(config, &home_holding("mlxsup.toml"), terminal),
         Verb::Reload(waiting) => reload::run(waiting, &control, terminal).await,
+        Verb::Upgrade(upgrade) => upgrade::run(&upgrade, &control, terminal).await,
         Verb::Stop(stop) => stop::run(&stop, &control, terminal).await,
         Verb::Install(install) => install::run(&install, &home_holding("mlxsup.toml"), terminal),
         Verb::Completions(completions) => completions::run(&completions, terminal),
