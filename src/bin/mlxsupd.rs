@@ -9,7 +9,7 @@ use mlxsup::daemon::{self, DaemonError, Options};
 
 /// Supervise an MLX worker and serve its clients at a stable socket
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "mlxsupd", version)]
 struct Arguments {
     /// Serve this home [default: ~/.mlxsup]
     #[arg(long, value_name = "DIR", env = "MLXSUP_HOME")]

@@ -181,7 +181,7 @@ fn gateway_context(ends: &Ends, clock: Clock, log: RequestsLog) -> Arc<GatewayCo
 fn told(from: &str, held_since_ms: u64) -> String {
     let held = std::time::Duration::from_millis(wall().0.saturating_sub(held_since_ms));
     format!(
-        "version {from} became {} in place (pid {}); new clients waited for {:.1} s",
+        "{from} → {} in place (pid {}); new clients waited for {:.2} s",
         env!("CARGO_PKG_VERSION"),
         std::process::id(),
         held.as_secs_f64()

@@ -29,3 +29,4 @@ mod start_refused;
 mod stops;
 mod takeovers;
 mod unloads;
+mod upgrades;

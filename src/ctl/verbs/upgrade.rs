@@ -2,7 +2,6 @@
 //!
 //! The daemon cannot answer the order that ends it: the connection breaks, and the next image is known by its epoch.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -39,7 +38,11 @@ pub async fn run(args: &UpgradeArgs, control: &Control, terminal: &mut Terminal)
         told => return told,
     };
     let after = next_image(&before, control, lost).await?;
-    let reply = told(&before, &after, &last_words(control).await);
+    let mut reply = told(&before, &after, &last_words(control).await);
+    if !args.waiting.json {
+        // The sentence has them already.
+        reply.facts.clear();
+    }
     let text = serde_json::to_vec(&reply)
         .map_err(|error| Failure::new(Kind::Internal, "cannot write the outcome").caused_by(error))?;
     outcome(&Answer { text: text.into(), value: reply }, args.waiting.json, terminal)
@@ -68,21 +71,24 @@ async fn last_words(control: &Control) -> String {
 
 fn told(before: &Status, after: &Status, words: &str) -> VerbReply {
     let (old, new) = (&before.daemon, &after.daemon);
-    let message = if new.pid == old.pid {
-        let separator = if words.is_empty() { "" } else { ": " };
-        format!("Upgraded {} → {}{separator}{words}", old.version, new.version)
+    let survived = new.pid == old.pid;
+    let message = if survived && !words.is_empty() {
+        format!("Upgraded: {words}")
+    } else if survived {
+        format!("Upgraded: {} → {} in place (pid {})", old.version, new.version, new.pid)
     } else {
-        format!("{} → {}: the daemon did not survive and was started anew (pid {})", old.version, new.version, new.pid)
+        format!("the daemon ended, and another one was started ({} → {}, pid {})", old.version, new.version, new.pid)
     };
-    let facts = [("pid", u64::from(new.pid)), ("epoch", new.epoch)];
+    let facts = [
+        ("from", serde_json::Value::from(old.version.clone())),
+        ("to", new.version.clone().into()),
+        ("pid", new.pid.into()),
+        ("epoch", new.epoch.into()),
+    ];
     VerbReply {
-        result: if new.pid == old.pid { VerbResult::Done } else { VerbResult::Failed },
+        result: if survived { VerbResult::Done } else { VerbResult::Failed },
         message,
         state: after.state,
-        facts: facts
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value.into()))
-            .chain([("from".to_owned(), old.version.clone().into()), ("to".to_owned(), new.version.clone().into())])
-            .collect::<BTreeMap<String, serde_json::Value>>(),
+        facts: facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
     }
 }
