@@ -15,12 +15,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::clock::wall;
+use super::door::{Door, Porter};
 use super::driver::Request;
 use super::exec::exec;
 use super::program::Program;
 use super::signals::SignalGate;
 use super::vetting::{self, Candidate};
-use crate::gateway::door::{Door, Porter};
 use crate::service::Notifier;
 use crate::service::inheritance::Heirlooms;
 use crate::supervisor::{Event, Wall};
@@ -28,6 +28,9 @@ use crate::supervisor::{Event, Wall};
 /// For connections to end that no admitted request keeps: answers on their way out, requests on their way in. Below the
 /// core's own deadline for an exec.
 const LAST_CONNECTIONS: Duration = Duration::from_secs(8);
+
+/// For facts that somebody is reading off the control socket.
+const LAST_FACTS: Duration = Duration::from_millis(200);
 
 /// What an image change works with.
 #[derive(Debug)]
@@ -38,6 +41,8 @@ pub struct Tools {
     pub config: Option<PathBuf>,
     /// Lets clients in.
     pub porter: Arc<Porter>,
+    /// Lets `mlxsupctl` in.
+    pub control_porter: Arc<Porter>,
     /// For the next image.
     pub heirlooms: Heirlooms,
     /// Keeps signals back.
@@ -101,15 +106,18 @@ impl ImageChange {
         self.held_since = None;
         self.stop_leaving();
         self.tools.porter.set(Door::Open);
+        self.tools.control_porter.set(Door::Open);
     }
 
     /// Waits for the last connection; then `Request::Exec` comes, or `ExecFailed`.
     pub fn leave(&mut self) {
         self.stop_leaving();
         let (requests, events) = (self.tools.requests.clone(), self.tools.events.clone());
-        let porter = Arc::clone(&self.tools.porter);
+        let (porter, control_porter) = (Arc::clone(&self.tools.porter), Arc::clone(&self.tools.control_porter));
         self.leaving = Some(tokio::spawn(async move {
             if tokio::time::timeout(LAST_CONNECTIONS, porter.empty()).await.is_ok() {
+                control_porter.set(Door::Held);
+                let _ = tokio::time::timeout(LAST_FACTS, control_porter.empty()).await;
                 let _ = requests.send(Request::Exec).await;
                 return;
             }

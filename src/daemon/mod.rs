@@ -7,6 +7,7 @@
 
 mod adoption;
 pub mod clock;
+pub mod door;
 pub mod driver;
 pub mod effects;
 mod exec;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::clock::{Clock, wall};
+use super::door::{Door, door};
 use super::driver::{Driver, Ends, Request};
 use super::effects::Effects;
 use super::home::Home;
@@ -18,7 +19,6 @@ use super::signals::{self, Asked};
 use super::{DaemonError, Options, leftover, outdated, state_file};
 use crate::config::{self, Config};
 use crate::control;
-use crate::gateway::door::{Door, door};
 use crate::gateway::{self, GatewayContext, RequestSink};
 use crate::service::{Notifier, inheritance, watchdog_interval};
 use crate::supervisor::verbs::Verb;
@@ -122,11 +122,13 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     let signals = signals::listen(ends.requests.clone(), asked_in)
         .map_err(|source| DaemonError::System { doing: "install signal handlers", source })?;
     let (porter, doorway) = door();
-    let porter = Arc::new(porter);
+    let (control_porter, control_doorway) = door();
+    let (porter, control_porter) = (Arc::new(porter), Arc::new(control_porter));
     driver.set_image_change(ImageChange::new(Tools {
         home: home.root().to_owned(),
         config: options.config,
         porter: Arc::clone(&porter),
+        control_porter: Arc::clone(&control_porter),
         heirlooms,
         signals,
         events: core_events,
@@ -139,7 +141,7 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
         config: ends.config.clone(),
         reloader: reloader.clone(),
     };
-    let controlling = tokio::spawn(control::listener::serve(control_listener, control));
+    let controlling = tokio::spawn(control::listener::serve(control_listener, control, control_doorway));
     let answering = tokio::spawn(answer_signals(asked, ends.requests.clone(), reloader, logging, requests_log));
     let notifying = tokio::spawn(notify(ends.status.clone()));
     if let Some(outdated) = outdated.filter(|_| last_image.is_some()) {
@@ -150,6 +152,7 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
 
     porter.set(Door::Closed);
     let _ = serving.await;
+    control_porter.set(Door::Closed);
     controlling.abort();
     answering.abort();
     notifying.abort();

@@ -1,7 +1,7 @@
 //! The accept loop over a bound socket, one task per connection.
 //!
 //! Owns the connection cap and what happens when accepting fails; binds and unlinks nothing.
-//! Whether clients are let in is [`super::door`]'s affair.
+//! Whether clients are let in is [`crate::daemon::door`]'s affair.
 
 use std::io;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use tokio::task::JoinSet;
 
 use super::GatewayContext;
 use super::connection::{Connection, Patience};
-use super::door::{Door, Doorway};
 use super::routes::{self, Peer};
+use crate::daemon::door::{Door, Doorway};
 
 /// Request line and headers together, and what is buffered of an answer.
 const BUFFER: usize = 64 << 10;

@@ -10,7 +10,6 @@
 
 mod answer;
 mod connection;
-pub mod door;
 mod flow;
 mod identity;
 mod intake;

@@ -1,7 +1,7 @@
 //! Where HTTP itself is strained: pipelining, oversized heads, nonsense, the end of the daemon.
 
+use mlxsup::daemon::door::Door;
 use mlxsup::daemon::handle::{Outcome, Report};
-use mlxsup::gateway::door::Door;
 
 use crate::harness::Gateway;
 
@@ -70,7 +70,7 @@ async fn a_held_door_finishes_what_runs_and_lets_the_others_wait() {
     waiting.send("GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await;
     link.token(2, 12, "two").await;
     link.end().await;
-    assert!(busy.until("data: [DONE]").await.contains("two"));
+    assert!(busy.until("\r\n0\r\n\r\n").await.contains("two"));
     gateway.porter.empty().await;
     assert!(busy.is_closed().await, "the stream's connection ends though its head promised more");
     gateway.porter.set(Door::Open);

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use mlxsup::config::Config;
 use mlxsup::control::view::{State, Status};
+use mlxsup::daemon::door::{Porter, door};
 use mlxsup::daemon::handle::{Assignment, Directive, GatewayInput, Handle, Report, Submission};
-use mlxsup::gateway::door::{Porter, door};
 use mlxsup::gateway::{GatewayContext, RequestRecord, serve};
 use mlxsup::supervisor::{Generation, Mono};
 use mlxsup_worker_api::Envelope;

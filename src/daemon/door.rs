@@ -1,4 +1,4 @@
-//! Whether clients are let in, and whether anybody is inside.
+//! Whether clients are let in, and whether anybody is inside. One for the stable socket, one for the control socket.
 //!
 //! Owns the one value that all listeners and connections watch, and the count of those that are not done. A listener that
 //! takes connections counts as somebody inside, so an empty gateway stays empty until the door is opened.
@@ -34,7 +34,7 @@ pub struct Doorway {
 
 /// Somebody inside; leaves when dropped.
 #[derive(Debug)]
-pub(super) struct Guest(Arc<watch::Sender<usize>>);
+pub struct Guest(Arc<watch::Sender<usize>>);
 
 /// An open door.
 #[must_use]
@@ -68,18 +68,20 @@ impl Porter {
 
 impl Doorway {
     /// The state now; a later change wakes [`Self::changed`].
-    pub(super) fn state(&mut self) -> Door {
+    pub fn state(&mut self) -> Door {
         let door = *self.door.borrow_and_update();
         // Without a porter nobody is left who could want clients served.
         if self.door.has_changed().is_err() { Door::Closed } else { door }
     }
 
     /// Resolves when the state may be another one. Cancel-safe.
-    pub(super) async fn changed(&mut self) {
+    pub async fn changed(&mut self) {
         let _ = self.door.changed().await;
     }
 
-    pub(super) fn enter(&self) -> Guest {
+    /// Somebody comes in.
+    #[must_use]
+    pub fn enter(&self) -> Guest {
         self.inside.send_modify(|count| *count += 1);
         Guest(self.inside.clone())
     }
