@@ -10,6 +10,7 @@ use std::time::Duration;
 use mlxsup_worker_api::WorkerStatus;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use super::boot_config::Verdict;
 use super::clock::Clock;
 use super::effects::Effects;
 use super::handle::{GatewayInput, Handle, Report};
@@ -18,7 +19,7 @@ use super::journal::Journal;
 use super::leftover::Leftover;
 use super::publish::{self, Surroundings};
 use super::sampling::Sampler;
-use super::timetable::Timetable;
+use super::timetable::{Reached, Timetable};
 use crate::config::Config;
 use crate::control::view::{EventView, State, Status};
 use crate::supervisor::verbs::{Outcome, Verb};
@@ -59,7 +60,10 @@ pub enum Request {
         config: Box<Config>,
         /// For `status`.
         pending: Vec<String>,
-        /// Problems, when the file was rejected: then `config` is the old one.
+    },
+    /// A configuration that was read and rejected; what is in force stays.
+    Rejected {
+        /// For `status`, one line each.
         problems: Vec<String>,
     },
     /// The last connection has ended: another image may take this one's place now, if that is still wanted.
@@ -129,7 +133,7 @@ impl Driver {
         let (handle, gateway) = Handle::new(status_ends.clone());
         let (requests_in, requests) = mpsc::channel(REQUESTS);
         let (config_out, config_ends) = watch::channel(Arc::new(config.clone()));
-        let timetable = Timetable::new(&config.schedules, now.wall);
+        let timetable = Timetable::new(&config.schedules, &persistent.firings, now.wall);
         let core = Supervisor::new(config, persistent, seed, now);
         let ends = Ends { handle, requests: requests_in, config: config_ends, status: status_ends };
         let driver = Self {
@@ -180,9 +184,26 @@ impl Driver {
         self.effects.forget_the_missing();
     }
 
+    /// Takes over what was found of the configuration, before the first step.
+    pub fn begin_with(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Accepted => {}
+            Verdict::LastGood { problems } => {
+                let message = format!("the last accepted configuration is served instead: {}", problems.join("; "));
+                self.note("config_rejected", message);
+                self.problems = problems;
+            }
+            Verdict::Unconfigured { why, problems } => {
+                self.problems = problems;
+                self.step(Event::Unconfigured { why });
+            }
+        }
+    }
+
     /// Runs until the core says exit.
     pub async fn run(mut self) {
         // First the machine's memory: every start passes the gate, the very first one too.
+        self.effects.measure_model(self.core.config());
         let mut over = self.sample();
         over |= self.step(Event::Tick);
         while !over {
@@ -219,8 +240,15 @@ impl Driver {
 
     fn tick(&mut self) -> bool {
         let mut over = false;
-        for (name, nominal) in self.timetable.due(self.clock.now().wall) {
-            over |= self.step(Event::ScheduleDue { name, nominal });
+        for reached in self.timetable.look(self.clock.now().wall) {
+            if let Some(message) = reached.message() {
+                self.note("schedule_missed", message);
+            }
+            let Reached { name, nominal, fires, missed: _ } = reached;
+            over |= self.step(match fires {
+                true => Event::ScheduleDue { name, nominal },
+                false => Event::ScheduleLeftOut { name, nominal },
+            });
         }
         over | self.step(Event::Tick)
     }
@@ -265,12 +293,20 @@ impl Driver {
                 let _ = reply.send((self.journal.events(), self.journal.follow()));
                 false
             }
-            Request::Reconfigure { config, pending, problems } => {
-                self.pending = pending;
+            Request::Rejected { problems } => {
+                let message = format!("the old configuration stays: {}", problems.join("; "));
+                self.note("config_rejected", message);
                 self.problems = problems;
-                self.timetable = Timetable::new(&config.schedules, self.clock.now().wall);
+                self.publish();
+                false
+            }
+            Request::Reconfigure { config, pending } => {
+                self.pending = pending;
+                self.problems.clear();
+                self.timetable.reload(&config.schedules, self.clock.now().wall);
                 self.config.send_replace(Arc::new((*config).clone()));
                 let over = self.step(Event::Reconfigured { config });
+                self.effects.measure_model(self.core.config());
                 self.publish();
                 over
             }
@@ -316,7 +352,7 @@ impl Driver {
                 Action::Sample => self.sample_now = true,
                 Action::Probe { generation } => self.effects.probe(generation),
                 Action::Canary { generation } => self.effects.canary(generation),
-                Action::KeepAwake { on } => tracing::debug!(on, "keep awake"),
+                Action::KeepAwake { on } => self.effects.keep_awake(on),
                 Action::VetImage { to } => self.image_change(|change| change.vet(to)),
                 Action::PauseAccepting => self.image_change(ImageChange::hold),
                 Action::ResumeAccepting => self.image_change(ImageChange::resume),
@@ -342,11 +378,11 @@ impl Driver {
     }
 
     fn exec(&mut self) -> bool {
-        let saved = self.effects.save();
-        match self.image_change.as_mut().and_then(|change| change.exec(saved)) {
-            Some(why) => self.step(Event::ExecFailed { why }),
-            None => false,
-        }
+        let Some(change) = self.image_change.as_mut().filter(|change| change.is_leaving()) else { return false };
+        let saved = self.effects.prepare_exec();
+        let why = change.exec(saved);
+        self.effects.stay();
+        self.step(Event::ExecFailed { why })
     }
 
     fn serving_report(&self) -> Option<(u32, Option<WorkerStatus>)> {

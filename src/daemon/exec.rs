@@ -7,8 +7,9 @@ use std::path::Path;
 
 use crate::service::inheritance;
 
-/// Variables by which an init system passes sockets: they were taken, and reach the next image by inheritance.
-const TAKEN: [&str; 4] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID"];
+/// Variables by which an init system passes sockets: they were taken, and reach the next image by inheritance. `LISTEN_PID`
+/// stays: it still says whose child we are.
+const TAKEN: [&str; 3] = ["LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"];
 
 /// Runs `image` in this process with our arguments and environment; `inherited` is what it must find in
 /// [`inheritance::VARIABLE`]. Returns only when that fails, with everything as it was.

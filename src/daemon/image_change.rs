@@ -136,13 +136,18 @@ impl ImageChange {
         }
     }
 
-    /// Replaces this image, if that is still wanted. `saved`: the state is on disk. Returns why it failed, or `None` when
-    /// nobody wants it any more.
-    pub fn exec(&mut self, saved: Result<(), String>) -> Option<String> {
-        self.leaving.take()?;
+    /// True from [`Self::leave`] to [`Self::resume`] or the exec.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    /// Replaces this image. `saved`: whether the state is on disk. Returns why it failed.
+    pub fn exec(&mut self, saved: Result<(), String>) -> String {
+        self.leaving = None;
         match saved.and_then(|()| self.replace()) {
             Ok(never) => match never {},
-            Err(why) => Some(why),
+            Err(why) => why,
         }
     }
 

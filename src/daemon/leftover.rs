@@ -2,13 +2,14 @@
 //!
 //! A process of the state's records is known by its pid and start time, and asked over its socket. A process of which
 //! only its socket is left must prove over it that it is a worker. Everybody is asked at once and nobody for longer than
-//! [`ANSWER`], so a daemon is back at work within that time. Signals nobody: what becomes of them, the core decides.
+//! [`ANSWER`], so a daemon is back at work within that time. What becomes of them, the core decides.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mlxsup_worker_api::{Phase, WorkerStatus};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::clock::wall;
@@ -16,10 +17,11 @@ use super::home::Home;
 use super::state_file::WorkerRecord;
 use crate::link::client::{Address, Call, LinkError};
 use crate::link::probe::facts;
-use crate::link::process::ended_unwatched;
-use crate::memory::process_start_id;
+use crate::link::process::{Process, ended_unwatched};
+use crate::memory::{footprint, process_start_id};
 use crate::supervisor::event::Inherited;
-use crate::supervisor::{Generation, Wall};
+use crate::supervisor::worker_life::{StopLadder, StopReason};
+use crate::supervisor::{Generation, Mono, Wall};
 
 /// For a worker's answer to a new daemon.
 const ANSWER: Duration = Duration::from_millis(250);
@@ -51,6 +53,28 @@ pub struct Survey {
 #[must_use]
 pub fn is_alive(record: &WorkerRecord) -> bool {
     record.start.is_some() && process_start_id(record.pid) == record.start
+}
+
+/// Ends a worker whom no daemon will look after any more, by the stop ladder. Returns a sentence, or `None` when it was
+/// gone. For an uninstall: where a daemon runs, the core decides.
+pub async fn end(record: &WorkerRecord) -> Option<String> {
+    let (gone_in, gone) = oneshot::channel();
+    let start = record.start.as_ref()?;
+    let process = Process::adopt(record.pid, start, move |_| {
+        let _ = gone_in.send(());
+    })
+    .ok()?;
+    let ladder = StopLadder::new(footprint(record.pid), StopReason::Planned, Mono(0));
+    let patience = ladder.kill_at - ladder.since;
+    tokio::pin!(gone);
+    process.terminate();
+    let obeyed = tokio::time::timeout(patience, &mut gone).await.is_ok();
+    if !obeyed {
+        process.kill_group();
+        let _ = tokio::time::timeout(patience, &mut gone).await;
+    }
+    let how = if obeyed { "stopped" } else { "killed" };
+    Some(format!("worker {} (pid {}) had outlived its daemon and was {how}", record.generation, record.pid))
 }
 
 /// Where a record's worker listens.

@@ -1,11 +1,16 @@
 //! The process around the supervisor: start order, stop order, and everything with a side effect.
 //!
-//! Start: home, lock, configuration, log, sockets, workers of the last daemon, driver, gateway, control, signals, ready. Nothing is
-//! bound before the configuration is accepted, and nothing is unlinked before the lock is held.
-//! An upgrade execs another image in this process: same start order, with lock and listeners inherited (`image_change.rs`).
+//! Start: home, configuration, lock, log, sockets, workers of the last daemon, driver, gateway, control, signals, ready.
+//! Nothing is bound before a configuration is accepted, and nothing is unlinked before the lock is held.
+//! An upgrade execs another image in this process: same order, with lock and listeners inherited (`image_change.rs`).
 //! Stop: the core drains and ends the worker, the driver leaves its loop, listeners close, own sockets are unlinked.
 
 mod adoption;
+pub mod awake;
+#[cfg(target_os = "macos")]
+mod awake_ffi;
+pub mod boot_config;
+mod children;
 pub mod clock;
 pub mod door;
 pub mod driver;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc as channel};
 use std::time::Duration;
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::{Handle, Signals};
 use tokio::sync::mpsc;
@@ -44,9 +44,14 @@ pub fn hold() -> std::io::Result<()> {
     Ok(ours().thread_block()?)
 }
 
-/// Lets our signals reach a child that this thread is about to start: children inherit the mask.
-pub(super) fn let_through() {
-    let _ = ours().thread_unblock();
+/// Starts a child whom our signals reach: children inherit the mask of the thread that starts them.
+pub(super) fn unheld<T>(start: impl FnOnce() -> T) -> T {
+    let before = ours().thread_swap_mask(SigmaskHow::SIG_UNBLOCK);
+    let started = start();
+    if let Ok(before) = before {
+        let _ = before.thread_set_mask();
+    }
+    started
 }
 
 /// The signal thread, seen from the one that execs.

@@ -1,10 +1,11 @@
 //! The start order, and the stop order in reverse.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::boot_config::{self, BootConfig, Verdict};
 use super::clock::{Clock, wall};
 use super::door::{Door, door};
 use super::driver::{Driver, Ends, Request};
@@ -16,11 +17,11 @@ use super::listeners::{self, Listening};
 use super::reload::Reloader;
 use super::sampling::Sampler;
 use super::signals::{self, Asked};
-use super::{DaemonError, Options, leftover, outdated, state_file};
-use crate::config::{self, Config};
+use super::{DaemonError, Options, children, leftover, outdated, state_file};
+use crate::config::Config;
 use crate::control;
 use crate::gateway::{self, GatewayContext, RequestSink};
-use crate::service::{Notifier, inheritance, watchdog_interval};
+use crate::service::{Notifier, inheritance, is_started_by_init, watchdog_interval};
 use crate::supervisor::verbs::Verb;
 use crate::telemetry::{Logging, RequestsLog, StderrLog};
 
@@ -35,22 +36,7 @@ const SIGNALS_WAITING: usize = 8;
 /// # Errors
 /// The first problem that would keep the daemon from starting.
 pub fn check(options: &Options) -> Result<Config, DaemonError> {
-    // First, as a home out of reach would otherwise be told as a configuration that is missing or out of reach.
-    super::home::judge(&options.home)?;
-    let file = options.config.clone().unwrap_or_else(|| options.home.join("mlxsup.toml"));
-    let config = read_config(&file, &options.home)?;
-    super::worker_command::check(&config).map_err(DaemonError::Machine)?;
-    Ok(config)
-}
-
-fn read_config(file: &Path, home: &Path) -> Result<Config, DaemonError> {
-    let config = config::load(file)?;
-    let problems = config::check_home(&config, home);
-    if problems.is_empty() {
-        return Ok(config);
-    }
-    let rendered: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    Err(DaemonError::ConfigHome(rendered.join("\n")))
+    boot_config::judge(options).map_err(|rejection| rejection.error)
 }
 
 /// Runs the daemon until it is told to stop.
@@ -63,7 +49,7 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     let left_lock = inherited.as_mut().and_then(|inherited| inherited.lock.take());
     let last_image = inherited.as_ref().map(|inherited| (inherited.from.clone(), inherited.held_since_ms));
     let source = listeners::Source::find(inherited)?;
-    let config = check(&options)?;
+    let BootConfig { config, verdict } = boot_config::choose(&options, is_started_by_init())?;
     let home = Home::open(&options.home)?;
     let lock = match left_lock {
         Some(left) => InstanceLock::inherit(left, &home.lock())?,
@@ -75,8 +61,14 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     let Listening { client, control: control_listener, heirlooms, own } =
         listeners::open(source, &home, &config, &lock)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), home = %home.root().display(), "mlxsupd starts");
+    if matches!(verdict, Verdict::Accepted) {
+        boot_config::remember(&config, home.root());
+    }
 
     let (mut state, problem) = state_file::read(&home.state());
+    if last_image.is_some() {
+        children::reap_others(&state.workers);
+    }
     state.epoch += 1;
     let survey = leftover::survey(&home, state.workers.clone(), state.epoch).await;
     tracing::info!(
@@ -97,6 +89,7 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     if let Some(problem) = problem {
         driver.note("state_set_aside", problem);
     }
+    driver.begin_with(verdict);
     for note in survey.notes {
         driver.note("leftover_worker", note);
     }
@@ -114,6 +107,7 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
         file: options.config.clone().unwrap_or_else(|| home.config()),
         home: home.root().to_owned(),
         config: ends.config.clone(),
+        status: ends.status.clone(),
         requests: ends.requests.clone(),
         logging: logging.clone(),
         requests_log: requests_log.clone(),

@@ -90,18 +90,9 @@ pub struct WriteError {
 /// reported as the second value.
 #[must_use]
 pub fn read(path: &Path) -> (State, Option<String>) {
-    let problem = match std::fs::read(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return (State::default(), None),
-        Err(error) => error.to_string(),
-        Ok(bytes) => match serde_json::from_slice::<State>(&bytes) {
-            Ok(mut state) if state.schema == SCHEMA => {
-                let former = state.former.take();
-                state.workers.extend(former);
-                return (state, None);
-            }
-            Ok(state) => format!("its schema is {}, this daemon knows {SCHEMA}", state.schema),
-            Err(error) => error.to_string(),
-        },
+    let problem = match look(path) {
+        Ok(state) => return (state, None),
+        Err(problem) => problem,
     };
     let aside = path.with_extension(format!("json.bad-{}", std::process::id()));
     let moved = match std::fs::rename(path, &aside) {
@@ -109,6 +100,26 @@ pub fn read(path: &Path) -> (State, Option<String>) {
         Err(error) => format!("it could not be set aside either: {error}"),
     };
     (State::default(), Some(format!("{} is unreadable ({problem}); {moved}; starting afresh", path.display())))
+}
+
+/// Reads the state and leaves the file alone, whatever it is. A missing one is a first start.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn look(path: &Path) -> Result<State, String> {
+    match std::fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(State::default()),
+        Err(error) => Err(error.to_string()),
+        Ok(bytes) => match serde_json::from_slice::<State>(&bytes) {
+            Ok(mut state) if state.schema == SCHEMA => {
+                let former = state.former.take();
+                state.workers.extend(former);
+                Ok(state)
+            }
+            Ok(state) => Err(format!("its schema is {}, this daemon knows {SCHEMA}", state.schema)),
+            Err(error) => Err(error.to_string()),
+        },
+    }
 }
 
 /// Writes the state so that a crash at any moment leaves the old or the new one.

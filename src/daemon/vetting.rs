@@ -77,7 +77,7 @@ impl Candidate {
         for name in crate::service::INIT_VARIABLES {
             command.env_remove(name);
         }
-        let mut child = command.spawn().map_err(failed)?;
+        let mut child = signals::unheld(|| command.spawn()).map_err(failed)?;
         let Some(status) = wait(&mut child, until).map_err(failed)? else {
             return Err(format!("{} did not end within {} s", self.image.display(), LIMIT.as_secs()));
         };
@@ -103,10 +103,7 @@ pub fn try_in_background(
     candidate: Candidate,
     done: impl FnOnce(Result<String, String>) + Send + 'static,
 ) -> std::io::Result<()> {
-    let try_out = move || {
-        signals::let_through();
-        done(candidate.try_out());
-    };
+    let try_out = move || done(candidate.try_out());
     std::thread::Builder::new().name("vet-image".to_owned()).spawn(try_out).map(drop)
 }
 

@@ -342,3 +342,41 @@ fn drained_unloaded_and_parked_stay_what_they_are() {
     service.ctl(&["load"]).ok();
     assert_eq!(service.chat(PLAIN).answer().text(), expected(16));
 }
+
+#[test]
+fn a_stop_that_comes_in_the_middle_is_obeyed_by_the_old_image_or_the_new_one() {
+    for moment in ["trying the installed image", "exec of version", "another image takes this one's place"] {
+        let mut service = Service::serving("", "");
+        let worker = service.worker_pid();
+        service.signal(Signal::SIGUSR2);
+        let log = || service.read("logs/mlxsupd.log");
+        eventually(moment, || if log().contains(moment) { Ok(()) } else { Err(log()) });
+        service.signal(Signal::SIGTERM);
+        assert_eq!(service.ended().code(), Some(0), "{moment}");
+        assert!(!crate::service::exists(worker), "{moment}");
+    }
+}
+
+#[test]
+fn facts_can_be_read_all_the_while() {
+    let service = Service::serving("", "");
+    let over = Arc::new(AtomicBool::new(false));
+    let reader = {
+        let (over, control) = (Arc::clone(&over), service.path("control.sock"));
+        std::thread::spawn(move || {
+            let mut read = 0_u32;
+            while !over.load(Ordering::SeqCst) {
+                let mut connection = Connection::open(&control).expect("never refused");
+                connection.send("GET", "/v1/status", "", "");
+                assert_eq!(connection.answer().json()["schema"], 1);
+                read += 1;
+            }
+            read
+        })
+    };
+    for _ in 0..5 {
+        service.ctl(&["upgrade"]).ok();
+    }
+    over.store(true, Ordering::SeqCst);
+    assert!(reader.join().unwrap() > 0);
+}
