@@ -2,7 +2,7 @@
 # Kept to what the make of macOS (GNU make 3.81) understands.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup mlx model build test chaos lint fmt check-macos deny demo plist run
+.PHONY: help setup mlx model build test chaos schedule-oracle lint fmt check-macos deny demo plist run
 
 CARGO ?= cargo
 # Fault injection for the tests; never part of a release build.
@@ -10,7 +10,7 @@ TEST_FEATURES := --features mlxsup/fake-worker
 CARGO_DENY_VERSION := 0.20.2
 
 help: ## list the targets
-	@awk -F ': .*## ' '/^[a-z-]+: .*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ': .*## ' '/^[a-z-]+: .*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 setup: mlx model ## MLX and the small model, under target/
 
@@ -38,6 +38,10 @@ chaos: ## a thousand worker deaths, daemon kills, upgrades and hand-overs under 
 	CHAOS_UPGRADES=$${CHAOS_UPGRADES:-200} CHAOS_HANDOVERS=$${CHAOS_HANDOVERS:-200} \
 	CHAOS_LONGEST_MS=$${CHAOS_LONGEST_MS:-30000} CHAOS_LIMIT_S=$${CHAOS_LIMIT_S:-3600} \
 	$(CARGO) test --locked --release -p mlxsup $(TEST_FEATURES) --test chaos -- --nocapture whatever_happens
+
+# `make test` takes two of the fifteen years for schedules that fire often.
+schedule-oracle: ## crontab text across fifteen years of clock changes, against croner (a minute or two)
+	MLXSUP_TEST_ALL_YEARS=1 $(CARGO) test --locked -p mlxsup $(TEST_FEATURES) --lib schedule::oracle
 
 # The documentation is for those who work on the code: private items are in it, and links to them are welcome.
 lint: mlx ## formatting, clippy and documentation, warnings are errors

@@ -15,6 +15,7 @@ use super::connection::{self, ConnectionError};
 use super::error_object;
 use super::failure::{Failure, Kind};
 use super::home::{Home, Source};
+use super::service_control::{installed, is_same};
 use crate::control::view::{Status, VerbOptions, VerbReply};
 
 /// Facts are answered from memory; a daemon that needs longer is stuck.
@@ -53,6 +54,12 @@ impl Control {
     #[must_use]
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// The home it belongs to.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        &self.home.path
     }
 
     /// `GET /v1/status`.
@@ -136,6 +143,9 @@ impl Control {
         let connected = cause.is_none();
         let failure = failure.caused_by(error);
         match cause {
+            Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) if is_installed(&self.home) => {
+                failure.hint("it is installed as a service: start it with `mlxsupctl start`")
+            }
             Some(io::ErrorKind::NotFound) => {
                 let failure = failure.hint(format!("is it running? start it with `mlxsupd --home {home}`"));
                 match &self.home.source {
@@ -164,4 +174,9 @@ impl Control {
             _ => failure,
         }
     }
+}
+
+/// True when a service manager would run the daemon of this home, or of the person's own where this one was a last resort.
+fn is_installed(home: &Home) -> bool {
+    installed().iter().any(|found| [&home.path, home.of_person()].iter().any(|path| is_same(&found.says.home, path)))
 }

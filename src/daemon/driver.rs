@@ -10,13 +10,15 @@ use std::time::Duration;
 use mlxsup_worker_api::WorkerStatus;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use super::boot_config::Verdict;
 use super::clock::Clock;
 use super::effects::Effects;
 use super::handle::{GatewayInput, Handle, Report};
 use super::journal::Journal;
+use super::leftover::Leftover;
 use super::publish::{self, Surroundings};
 use super::sampling::Sampler;
-use super::timetable::Timetable;
+use super::timetable::{Reached, Timetable};
 use crate::config::Config;
 use crate::control::view::{EventView, State, Status};
 use crate::supervisor::verbs::{Outcome, Verb};
@@ -57,7 +59,10 @@ pub enum Request {
         config: Box<Config>,
         /// For `status`.
         pending: Vec<String>,
-        /// Problems, when the file was rejected: then `config` is the old one.
+    },
+    /// A configuration that was read and rejected; what is in force stays.
+    Rejected {
+        /// For `status`, one line each.
         problems: Vec<String>,
     },
     /// TERM, INT or the verb `stop`.
@@ -123,7 +128,7 @@ impl Driver {
         let (handle, gateway) = Handle::new(status_ends.clone());
         let (requests_in, requests) = mpsc::channel(REQUESTS);
         let (config_out, config_ends) = watch::channel(Arc::new(config.clone()));
-        let timetable = Timetable::new(&config.schedules, now.wall);
+        let timetable = Timetable::new(&config.schedules, &persistent.firings, now.wall);
         let core = Supervisor::new(config, persistent, seed, now);
         let ends = Ends { handle, requests: requests_in, config: config_ends, status: status_ends };
         let driver = Self {
@@ -152,6 +157,36 @@ impl Driver {
     pub fn note(&mut self, kind: &'static str, message: impl Into<String>) {
         let record = Record { kind, message: message.into() };
         self.journal.add(&record, self.clock.now().wall);
+    }
+
+    /// Takes over workers of the last daemon, in this order. Before [`Self::run`].
+    pub fn adopt(&mut self, workers: Vec<Leftover>) {
+        self.effects.begin_epoch();
+        for leftover in workers {
+            match self.effects.adopt(leftover, self.core.config()) {
+                Ok(event) => {
+                    self.step(event);
+                }
+                Err(why) => self.note("leftover_worker", why),
+            }
+        }
+        self.effects.forget_the_missing();
+    }
+
+    /// Takes over what was found of the configuration, before the first step.
+    pub fn begin_with(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Accepted => {}
+            Verdict::LastGood { problems } => {
+                let message = format!("the last accepted configuration is served instead: {}", problems.join("; "));
+                self.note("config_rejected", message);
+                self.problems = problems;
+            }
+            Verdict::Unconfigured { why, problems } => {
+                self.problems = problems;
+                self.step(Event::Unconfigured { why });
+            }
+        }
     }
 
     /// Runs until the core says exit.
@@ -193,8 +228,15 @@ impl Driver {
 
     fn tick(&mut self) -> bool {
         let mut over = false;
-        for (name, nominal) in self.timetable.due(self.clock.now().wall) {
-            over |= self.step(Event::ScheduleDue { name, nominal });
+        for reached in self.timetable.look(self.clock.now().wall) {
+            if let Some(message) = reached.message() {
+                self.note("schedule_missed", message);
+            }
+            let Reached { name, nominal, fires, missed: _ } = reached;
+            over |= self.step(match fires {
+                true => Event::ScheduleDue { name, nominal },
+                false => Event::ScheduleLeftOut { name, nominal },
+            });
         }
         over | self.step(Event::Tick)
     }
@@ -239,10 +281,17 @@ impl Driver {
                 let _ = reply.send((self.journal.events(), self.journal.follow()));
                 false
             }
-            Request::Reconfigure { config, pending, problems } => {
-                self.pending = pending;
+            Request::Rejected { problems } => {
+                let message = format!("the old configuration stays: {}", problems.join("; "));
+                self.note("config_rejected", message);
                 self.problems = problems;
-                self.timetable = Timetable::new(&config.schedules, self.clock.now().wall);
+                self.publish();
+                false
+            }
+            Request::Reconfigure { config, pending } => {
+                self.pending = pending;
+                self.problems.clear();
+                self.timetable.reload(&config.schedules, self.clock.now().wall);
                 self.config.send_replace(Arc::new((*config).clone()));
                 let over = self.step(Event::Reconfigured { config });
                 self.publish();

@@ -1,9 +1,14 @@
 //! The process around the supervisor: start order, stop order, and everything with a side effect.
 //!
-//! Start: home, lock, configuration, log, sockets, leftover worker, driver, gateway, control, signals, ready. Nothing is
-//! bound before the configuration is accepted, and nothing is unlinked before the lock is held.
+//! Start: home, configuration, lock, log, sockets, workers of the last daemon, driver, gateway, control, signals, ready.
+//! Nothing is bound before a configuration is accepted, and nothing is unlinked before the lock is held.
 //! Stop: the core drains and ends the worker, the driver leaves its loop, listeners close, own sockets are unlinked.
 
+mod adoption;
+pub mod awake;
+#[cfg(target_os = "macos")]
+mod awake_ffi;
+pub mod boot_config;
 pub mod clock;
 pub mod driver;
 pub mod effects;
@@ -12,6 +17,7 @@ pub mod home;
 pub mod instance_lock;
 pub mod journal;
 pub mod leftover;
+pub mod program;
 pub mod publish;
 pub mod reload;
 pub mod sampling;

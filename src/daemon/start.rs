@@ -1,11 +1,12 @@
 //! The start order, and the stop order in reverse.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 
+use super::boot_config::{self, BootConfig, Verdict};
 use super::clock::{Clock, wall};
 use super::driver::{Driver, Ends};
 use super::effects::Effects;
@@ -15,10 +16,10 @@ use super::reload::Reloader;
 use super::sampling::Sampler;
 use super::signals::{self, Asked};
 use super::{DaemonError, Options, leftover, sockets, state_file};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::control;
 use crate::gateway::{self, GatewayContext, RequestSink};
-use crate::service::{Notifier, take_listeners, watchdog_interval};
+use crate::service::{Notifier, is_started_by_init, take_listeners, watchdog_interval};
 use crate::telemetry::{Logging, RequestsLog, StderrLog};
 
 /// Descriptors the daemon keeps for itself when it derives its connection cap from the process's limit.
@@ -32,22 +33,7 @@ const SIGNALS_WAITING: usize = 8;
 /// # Errors
 /// The first problem that would keep the daemon from starting.
 pub fn check(options: &Options) -> Result<Config, DaemonError> {
-    // First, as a home out of reach would otherwise be told as a configuration that is missing or out of reach.
-    super::home::judge(&options.home)?;
-    let file = options.config.clone().unwrap_or_else(|| options.home.join("mlxsup.toml"));
-    let config = read_config(&file, &options.home)?;
-    super::worker_command::check(&config).map_err(DaemonError::Machine)?;
-    Ok(config)
-}
-
-fn read_config(file: &Path, home: &Path) -> Result<Config, DaemonError> {
-    let config = config::load(file)?;
-    let problems = config::check_home(&config, home);
-    if problems.is_empty() {
-        return Ok(config);
-    }
-    let rendered: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    Err(DaemonError::ConfigHome(rendered.join("\n")))
+    boot_config::judge(options).map_err(|rejection| rejection.error)
 }
 
 /// Runs the daemon until it is told to stop.
@@ -57,7 +43,7 @@ fn read_config(file: &Path, home: &Path) -> Result<Config, DaemonError> {
 pub async fn run(options: Options) -> Result<(), DaemonError> {
     let clock = Clock::start();
     let activated = take_listeners()?;
-    let config = check(&options)?;
+    let BootConfig { config, verdict } = boot_config::choose(&options, is_started_by_init())?;
     let home = Home::open(&options.home)?;
     let _lock = InstanceLock::take(&home.lock())?;
     let logging = Logging::start(&home.logs().join("mlxsupd.log"), &config.log, StderrLog::Auto)?;
@@ -74,17 +60,18 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     let control_socket = home.control_socket();
     let control_listener = sockets::bind(&control_socket, 0o600, true)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), home = %home.root().display(), "mlxsupd starts");
+    if matches!(verdict, Verdict::Accepted) {
+        boot_config::remember(&config, home.root());
+    }
 
     let (mut state, problem) = state_file::read(&home.state());
     state.epoch += 1;
-    let mut leftovers = Vec::new();
-    if let Some(record) = state.worker.take() {
-        leftovers.extend(leftover::end(&record).await);
-    }
-    // Whatever answers on a worker's socket now is one that the state did not know, or not any more.
-    for record in leftover::listening(home.root()).await {
-        leftovers.extend(leftover::end(&record).await);
-    }
+    let survey = leftover::survey(&home, state.workers.clone(), state.epoch).await;
+    tracing::info!(
+        found = survey.workers.len(),
+        since_start_ms = clock.mono().0,
+        "asked the workers of the last daemon"
+    );
     let sampler = Sampler::new()?;
     let seed = getrandom::u64().map_err(|error| DaemonError::System {
         doing: "get random numbers from the kernel",
@@ -97,14 +84,18 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     if let Some(problem) = problem {
         driver.note("state_set_aside", problem);
     }
-    for leftover in leftovers {
-        driver.note("leftover_worker", leftover);
+    driver.begin_with(verdict);
+    for note in survey.notes {
+        driver.note("leftover_worker", note);
     }
+    driver.adopt(survey.workers);
+    tracing::info!(since_start_ms = clock.mono().0, "workers adopted");
 
     let reloader = Reloader {
         file: options.config.unwrap_or_else(|| home.config()),
         home: home.root().to_owned(),
         config: ends.config.clone(),
+        status: ends.status.clone(),
         requests: ends.requests.clone(),
         logging: logging.clone(),
         requests_log: requests_log.clone(),

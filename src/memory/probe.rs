@@ -80,6 +80,14 @@ pub(super) struct MemoryReading {
     pub wired: Option<u64>,
 }
 
+/// The machine's memory in bytes; `None` where it cannot be read.
+#[must_use]
+pub fn machine_bytes() -> Option<u64> {
+    let refresh = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    let totals = System::new_with_specifics(refresh).ok()?;
+    Some(totals.total_memory()).filter(|total| *total > 0)
+}
+
 /// Takes samples. Keeps descriptors and previous counters; one per daemon.
 #[derive(Debug)]
 pub struct Probe {

@@ -5,7 +5,8 @@
 //! work, so a worker that never answers it is found by the same window as any stall.
 //!
 //! The first answer of a fingerprint is what later ones are compared with: greedy decoding of a fixed prompt by the same
-//! weights gives the same token. One difference may be a near-tie; the second in a row is a failure.
+//! weights gives the same token. One difference may be a near-tie; the second in a row is a failure. Which of the two
+//! workers was wrong, nobody can tell, so the next one's answer is a first answer again.
 
 use super::failure::{Failure, FailureClass};
 use super::time::Mono;
@@ -117,6 +118,10 @@ impl Supervisor {
         let (failures, refusals) = (worker.proof.failures, worker.refusals);
         self.record("canary_failed", format!("worker {generation} {problem}"));
         if failures >= FAILURES_ALLOWED || refusals >= REFUSALS_ALLOWED {
+            if result.is_ok() {
+                // A first answer that was wrong would condemn every right worker after it.
+                self.canary_expected = None;
+            }
             let why = match refusals {
                 0 => problem,
                 _ => format!("{problem}, and ended {refusals} requests in a row without a token"),

@@ -84,7 +84,7 @@ impl Supervisor {
         let how = match &found {
             Inherited::Ready(facts) => format!("serves {}", facts.model),
             Inherited::Loading { remaining } => format!("loads, {} left", spoken(*remaining)),
-            Inherited::Silent { why } => format!("does not answer ({why}) and is ended"),
+            Inherited::Silent { why } => format!("is of no use ({why}) and is ended"),
         };
         self.record("worker_adopted", format!("worker {generation} (pid {pid}) outlived the last daemon and {how}"));
         let mut worker = Worker::inherited(generation, pid, found, now.mono);

@@ -300,7 +300,7 @@ impl Drop for Service {
             let _ = daemon.wait();
         }
         let (state, _) = state_file::read(&self.path("state.json"));
-        if let Some(worker) = state.worker.filter(leftover::is_alive) {
+        for worker in state.workers.iter().filter(|worker| leftover::is_alive(worker)) {
             let _ = killpg(pid(worker.pid), Signal::SIGKILL);
         }
         if std::thread::panicking() {

@@ -14,8 +14,10 @@ mod restart;
 mod resume;
 mod rules;
 mod schedule;
+mod start;
 mod status;
 mod stop;
+mod uninstall;
 mod unload;
 
 use crate::ctl::args::{Args, Verb};
@@ -48,8 +50,10 @@ pub async fn dispatch(args: Args, terminal: &mut Terminal) -> Result<ExitStatus,
         Verb::Logs(logs) => logs::run(&logs, &home_holding("logs"), terminal).await,
         Verb::Config(config) => config::run(config, &home_holding("mlxsup.toml"), terminal),
         Verb::Reload(waiting) => reload::run(waiting, &control, terminal).await,
-        Verb::Stop(stop) => stop::run(&stop, &control, terminal).await,
-        Verb::Install(install) => install::run(&install, &home_holding("mlxsup.toml"), terminal),
+        Verb::Start(start) => start::run(&start, &home, terminal).await,
+        Verb::Stop(stop) => stop::run(&stop, &home, &control, terminal).await,
+        Verb::Install(install) => install::run(&install, &home_holding("mlxsup.toml"), terminal).await,
+        Verb::Uninstall(uninstall) => uninstall::run(&uninstall, &home, terminal).await,
         Verb::Completions(completions) => completions::run(&completions, terminal),
     }
 }

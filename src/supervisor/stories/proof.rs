@@ -52,6 +52,30 @@ fn one_strange_token_is_asked_again_and_two_are_a_failure() {
 }
 
 #[test]
+fn a_wrong_first_answer_does_not_condemn_every_worker_after_it() {
+    let mut story = Story::serving();
+    story.pass_s(300);
+    story.answers_canary(1, Ok(vec![8]));
+    story.crashes(1);
+    story.pass_s(2);
+    story.becomes_ready(2);
+    for wait in [300, 5] {
+        story.pass_s(wait);
+        story.answers_canary(2, Ok(vec![7]));
+    }
+    assert!(story.recorded("worker_dead"), "nobody knows which of the two was right");
+    story.obeys(2);
+    story.pass_s(5);
+    story.becomes_ready(3);
+    story.forget();
+    for wait in [300, 300] {
+        story.pass_s(wait);
+        story.answers_canary(3, Ok(vec![7]));
+    }
+    assert_eq!(story.worker_actions(), [], "two agree");
+}
+
+#[test]
 fn a_wedged_idle_worker_is_found_by_its_canary() {
     let mut story = Story::serving();
     story.pass_s(300);

@@ -1,0 +1,34 @@
+//! The decision core in made-up worlds: thousands of days of trouble, every promise checked after every step.
+//!
+//! ```text
+//! dice ─▶ settings, faults, operators, clients ─▶ world ─Event─▶ the core ─Action─▶ world
+//!                                                   └─▶ model (what was said) ─▶ promises (what must hold)
+//! ```
+//! One seed is one world; nothing else is random, and no real time passes. `docs/simulation.md` tells how to use it.
+
+#![allow(clippy::panic, reason = "a test: a broken promise ends it")]
+
+mod clients;
+mod dice;
+mod faults;
+mod finale;
+mod life;
+mod machine;
+mod model;
+mod operators;
+mod process;
+mod promises;
+mod recorder;
+mod sessions;
+mod settings;
+mod sweep;
+mod timeline;
+mod trace;
+mod workers;
+mod world;
+
+/// The short form, for every run of the tests.
+#[test]
+fn every_promise_holds_in_every_world() {
+    sweep::Sweep::from_environment(40, 3).play();
+}

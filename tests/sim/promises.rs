@@ -1,0 +1,543 @@
+//! What must hold after every step, whatever happens: the twelve invariants, and the promises to requests and verbs.
+
+use std::time::Duration;
+
+use mlxsup::config::{Engine, KeepAwake};
+use mlxsup::control::view::State;
+use mlxsup::memory::Metric;
+use mlxsup::supervisor::verbs::{OutcomeKind, RestartAsked, Verb};
+use mlxsup::supervisor::{Action, Code, Generation, Mono, Now, Record, RequestId, Standing, Supervisor};
+
+use crate::model::{Before, Leaving, Line, Model, Shadow, ShadowWorker};
+use crate::world::Verdict;
+
+impl Model {
+    /// Holds the actions of one step against everything promised.
+    ///
+    /// # Errors
+    /// The broken promise.
+    pub fn judge(&mut self, before: Before, actions: &[Action], core: &Supervisor, now: Now) -> Verdict {
+        if let Some((other, expected)) = &before.stale
+            && (expected != actions || format!("{other:?}") != format!("{core:?}"))
+        {
+            return Err(format!("(6) stale news changed something: {actions:?}, a tick gives {expected:?}"));
+        }
+        for action in actions {
+            if let Action::SendTerminate { generation } = action
+                && let Some(worker) = self.workers.get_mut(generation)
+            {
+                let dead = dead_in(actions, *generation);
+                worker.terminated.get_or_insert((
+                    now.mono,
+                    !dead && !late_in(actions, *generation) && !silent(actions, *generation),
+                ));
+            }
+        }
+        self.judge_adrift(now.mono);
+        if let Some((id, submission)) = &before.submitted {
+            self.judge_admission(*id, submission.body_bytes, submission.deadline, actions, core, now.mono)?;
+        }
+        for action in actions {
+            self.judge_action(action, &before, actions, core, now.mono)?;
+        }
+        if before.stop_asked {
+            self.stopping = true;
+        }
+        self.settle_lines(&before, core, now.mono);
+        self.judge_after(core, now.mono)
+    }
+
+    fn judge_admission(
+        &mut self,
+        id: RequestId,
+        bytes: u64,
+        deadline: Option<Mono>,
+        actions: &[Action],
+        core: &Supervisor,
+        now: Mono,
+    ) -> Verdict {
+        self.arrivals += 1;
+        let arrival = self.arrivals;
+        let refused = actions.iter().find_map(|action| match action {
+            Action::Refuse { id: refused, refusal } if *refused == id => Some(refusal.code),
+            _ => None,
+        });
+        let limits = &core.config().queue;
+        let waiting = self.waiting();
+        let waiting_bytes: u64 =
+            self.requests.values().filter(|request| request.running.is_none()).map(|request| request.bytes).sum();
+        let full = waiting >= limits.max_waiting || (waiting > 0 && waiting_bytes + bytes > limits.max_bytes);
+        match refused {
+            Some(Code::QueueFull) if full => return Ok(()),
+            Some(Code::QueueFull) => return Err(format!("(5) {id} was refused, and {waiting} wait")),
+            Some(Code::MemoryPressure | Code::Draining) => return Ok(()),
+            Some(code) => return self.judge_refusal_by_state(id, code, core),
+            None if full => {
+                return Err(format!("(5) {id} was admitted behind {waiting} waiting, {waiting_bytes} bytes"));
+            }
+            None => {}
+        }
+        let longest = now + limits.max_wait;
+        self.requests.insert(
+            id,
+            Shadow {
+                arrival,
+                expires_at: deadline.map_or(longest, |deadline| deadline.min(longest)),
+                bytes,
+                running: None,
+                assigned: false,
+                token: false,
+                fingerprint: None,
+                adrift: None,
+                suspect: false,
+                poisoned: false,
+                broken: 0,
+                cut: false,
+            },
+        );
+        Ok(())
+    }
+
+    fn judge_action(
+        &mut self,
+        action: &Action,
+        before: &Before,
+        all: &[Action],
+        core: &Supervisor,
+        now: Mono,
+    ) -> Verdict {
+        match action {
+            Action::Spawn { generation } => {
+                if self.persisted.generation < generation.0 {
+                    return Err(format!("worker {generation} is spawned before its number is kept"));
+                }
+                let others = self.workers.len();
+                self.overlapping = others > 0;
+                if others > 1 || (others == 1 && !recorded(all, "handover")) {
+                    return Err(format!("(4) worker {generation} is spawned beside {others} others"));
+                }
+                self.judge_room(*generation)?;
+                if self.workers.insert(*generation, ShadowWorker::spawned()).is_some() {
+                    return Err(format!("worker {generation} is spawned twice"));
+                }
+            }
+            Action::SendTerminate { generation } => self.judge_terminate(*generation, before, all, core, now)?,
+            Action::SendKill { generation } => self.judge_kill(*generation, now)?,
+            Action::Assign { id, generation } => self.judge_assign(*id, *generation, now)?,
+            Action::Refuse { id, refusal } => {
+                let at_the_door = before.submitted.as_ref().is_some_and(|(submitted, _)| submitted == id);
+                if !(at_the_door && !self.requests.contains_key(id)) {
+                    self.judge_refusal(*id, refusal.code, core, now)?;
+                }
+            }
+            Action::Probe { generation } | Action::ClearCache { generation } => self.living(*generation)?,
+            Action::Canary { generation } => {
+                self.living(*generation)?;
+                if let Some(worker) = self.workers.get_mut(generation)
+                    && std::mem::replace(&mut worker.canary_out, true)
+                {
+                    return Err(format!("worker {generation} is asked a second canary"));
+                }
+            }
+            Action::KeepAwake { on } => self.awake = *on,
+            Action::Reply { operation, outcome } => {
+                let Some(asked) = self.operations.remove(operation) else {
+                    return Err(format!("{operation:?} is answered, and nobody waits for it"));
+                };
+                if matches!(asked.verb, Verb::Resume) && outcome.result == OutcomeKind::Done {
+                    self.leaving = self.leaving.take().filter(|leaving| self.is_terminated(leaving.generation));
+                }
+            }
+            Action::Record(record) => self.note_record(record, before, core, now)?,
+            Action::Persist(persistent) => {
+                if persistent.generation < self.persisted.generation {
+                    return Err("a generation would be used twice".to_owned());
+                }
+                self.persisted = persistent.clone();
+                if persistent.standing != Standing::Drained {
+                    self.line = None;
+                }
+            }
+            Action::VetImage { .. } => self.vetting = true,
+            Action::Exec { .. } => {
+                self.executing = true;
+                if !self.requests.is_empty() {
+                    return Err(format!("exec with {} requests here", self.requests.len()));
+                }
+            }
+            Action::Exit => {
+                if !self.stopping && !before.stop_asked {
+                    return Err("the daemon leaves and nobody asked it to".to_owned());
+                }
+                if let Some(id) = self.requests.keys().next() {
+                    return Err(format!("(1) {id} is left without an end"));
+                }
+                if let Some(operation) = self.operations.keys().next() {
+                    return Err(format!("{operation:?} is left without an answer"));
+                }
+            }
+            Action::Sample | Action::PauseAccepting | Action::ResumeAccepting => {}
+        }
+        Ok(())
+    }
+
+    fn is_terminated(&self, generation: Generation) -> bool {
+        self.workers.get(&generation).is_none_or(|worker| worker.terminated.is_some())
+    }
+
+    fn living(&self, generation: Generation) -> Verdict {
+        match self.workers.contains_key(&generation) {
+            true => Ok(()),
+            false => Err(format!("worker {generation} is acted on, and it is gone")),
+        }
+    }
+
+    fn note_record(&mut self, record: &Record, before: &Before, core: &Supervisor, now: Mono) -> Verdict {
+        let grace = core.config().drain.grace;
+        let native = core.config().worker.engine == Engine::Native;
+        let at_once = matches!(
+            before.verb,
+            Some((_, Verb::Restart { mode: RestartAsked::Now, .. } | Verb::Unload { now: true, .. }))
+        );
+        let by_rule = record.message.starts_with("rule ");
+        let line = if by_rule || at_once { 0 } else { self.arrivals + 1 };
+        let leaves = |ends: Option<Mono>, generation| Leaving { generation, line, ends, forced: at_once };
+        match record.kind {
+            "restart" => {
+                // Only footprint-over-budget breaks a stream that cannot be continued, after ten minutes.
+                let ends = match native {
+                    true => Some(now + grace),
+                    false if by_rule => Some(now + grace.max(Duration::from_secs(600))),
+                    false => None,
+                };
+                self.leaving = before.serving.map(|generation| leaves(ends, generation));
+            }
+            "unload" => self.leaving = before.serving.map(|generation| leaves(None, generation)),
+            "stopping" => {
+                self.leaving = before.serving.map(|generation| Leaving {
+                    generation,
+                    line: 0,
+                    ends: Some(now + grace),
+                    forced: false,
+                });
+            }
+            "stop_hurried" => {
+                if let Some(leaving) = &mut self.leaving {
+                    leaving.forced = true;
+                }
+            }
+            "postponed" | "handover_undone" => self.leaving = None,
+            "handover_committed" => {
+                self.leaving = before.serving.map(|generation| Leaving {
+                    generation,
+                    line: 0,
+                    ends: native.then_some(now + grace),
+                    forced: false,
+                });
+            }
+            "handover_aborted" if !before.stop_asked && !self.stopping => {
+                // (10) Blue is as it was.
+                let blue = core.serving_generation();
+                if blue != before.serving {
+                    return Err("(10) an aborted hand-over changed who serves".to_owned());
+                }
+            }
+            "rule_fired" => {}
+            "upgrade_ended" => (self.vetting, self.executing) = (false, false),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// (4) Nothing is started where the gate, by the last sample, says no.
+    fn judge_room(&self, generation: Generation) -> Verdict {
+        let (Some((at, sample)), Some(appetite)) = (&self.last_sample, &self.persisted.appetite) else { return Ok(()) };
+        let _ = at;
+        let number = |metric| sample.get(metric).unwrap_or(0.0);
+        let (total, available) = (number(Metric::SystemTotal), number(Metric::SystemAvailable));
+        #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^52")]
+        let need = appetite.loaded_bytes as f64;
+        let reserve = (total * 0.06).clamp(1.073e9, 8.6e9) * 0.99;
+        let known = appetite.model == self.configured;
+        if known && available < need + reserve {
+            return Err(format!(
+                "(4) worker {generation} is started with {available:.3e} bytes available where it needs {need:.3e} and \
+                 {reserve:.3e} in reserve"
+            ));
+        }
+        Ok(())
+    }
+
+    fn judge_terminate(
+        &mut self,
+        generation: Generation,
+        before: &Before,
+        all: &[Action],
+        core: &Supervisor,
+        now: Mono,
+    ) -> Verdict {
+        self.living(generation)?;
+        let running = self.running_on(generation);
+        let footprint = self.workers.get(&generation).and_then(|worker| worker.footprint).unwrap_or(0);
+        if let Some(worker) = self.workers.get_mut(&generation) {
+            // The newest SIGTERM starts the ladder: an earlier one found no process.
+            worker.terminated = worker.terminated.map(|(_, meant)| (now, meant));
+            worker.footprint_at_term = footprint;
+        }
+        if running == 0 || dead_in(all, generation) || silent(all, generation) {
+            return Ok(());
+        }
+        let ready = self.workers.get(&generation).is_some_and(|worker| worker.ready);
+        let allowed = self.leaving.as_ref().is_some_and(|leaving| {
+            leaving.generation == generation
+                && (leaving.forced
+                    || before.stop_asked && self.stopping
+                    || leaving.ends.is_some_and(|ends| now >= ends))
+        });
+        if !ready || allowed {
+            return Ok(());
+        }
+        Err(format!(
+            "(8) worker {generation} gets SIGTERM over {running} running requests before its grace period ends: {:?} in \
+             {:?}",
+            self.leaving,
+            core.state()
+        ))
+    }
+
+    fn judge_kill(&mut self, generation: Generation, now: Mono) -> Verdict {
+        self.living(generation)?;
+        let Some(worker) = self.workers.get_mut(&generation) else { return Ok(()) };
+        let Some((since, _)) = worker.terminated else {
+            return Err(format!("(8) worker {generation} is killed without SIGTERM"));
+        };
+        let patience = Duration::from_secs(10 + worker.footprint_at_term.div_ceil(4 << 30));
+        let waited = now - since;
+        let early = match worker.killed {
+            Some(earlier) => now - earlier < Duration::from_secs(30),
+            None => {
+                waited < patience
+                    || worker.shrunk_at.is_some_and(|at| at >= since && now - at < Duration::from_secs(10))
+            }
+        };
+        worker.killed = Some(now);
+        match early {
+            false => Ok(()),
+            true => Err(format!("(8) worker {generation} is killed {waited:?} after SIGTERM, patience {patience:?}")),
+        }
+    }
+
+    fn judge_assign(&mut self, id: RequestId, generation: Generation, now: Mono) -> Verdict {
+        let running = self.running_on(generation);
+        let others_suspect =
+            self.requests.values().any(|other| other.running == Some(generation) && other.suspect && !other.token);
+        let interrupted_waits = |arrival: u64, model: &Self| {
+            model
+                .requests
+                .iter()
+                .find(|(_, other)| {
+                    other.assigned && other.running.is_none() && other.adrift.is_none() && other.arrival < arrival
+                })
+                .map(|(id, _)| *id)
+        };
+        let Some(request) = self.requests.get(&id) else {
+            return Err(format!("(1) {id} is assigned, and it has ended"));
+        };
+        let Some(worker) = self.workers.get(&generation) else {
+            return Err(format!("(6) {id} is assigned to worker {generation}, which is gone"));
+        };
+        if request.running.is_some() {
+            return Err(format!("(1) {id} is assigned twice"));
+        }
+        if request.adrift.is_some() {
+            return Err(format!("{id} is assigned before it is known what became of its last worker"));
+        }
+        if !worker.ready || worker.terminated.is_some() {
+            return Err(format!("(2) {id} is assigned to worker {generation}, which is not ready or on its way out"));
+        }
+        if self.accepting.is_some_and(|other| other > generation && !self.is_terminated(other)) {
+            return Err(format!("(3) {id} is assigned to worker {generation}, and {:?} accepts", self.accepting));
+        }
+        if running >= worker.slots {
+            return Err(format!("{id} is assigned to worker {generation}, whose {running} slots are taken"));
+        }
+        if request.suspect && running > 0 || others_suspect {
+            return Err(format!("{id} is assigned beside others, and a suspect runs alone"));
+        }
+        if let Some(begun) = &request.fingerprint
+            && *begun != worker.fingerprint
+        {
+            return Err(format!("{id} began with another model than worker {generation} serves"));
+        }
+        if let Some(line) = self.line
+            && (request.arrival >= line.at || line.ends.is_some_and(|ends| now > ends))
+        {
+            return Err(format!("(2) {id} is assigned from behind the line of a drain"));
+        }
+        if let Some(leaving) = &self.leaving
+            && leaving.generation == generation
+            && request.arrival >= leaving.line
+        {
+            return Err(format!("(2) {id} is assigned to worker {generation} from behind the line: it is leaving"));
+        }
+        if !request.assigned
+            && let Some(first) = interrupted_waits(request.arrival, self)
+        {
+            return Err(format!("{id} overtakes {first}, which lost its worker"));
+        }
+        self.accepting = Some(generation);
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.running = Some(generation);
+            request.assigned = true;
+            request.token = false;
+        }
+        Ok(())
+    }
+
+    fn judge_refusal(&mut self, id: RequestId, code: Code, core: &Supervisor, now: Mono) -> Verdict {
+        let Some(request) = self.requests.remove(&id) else {
+            return Err(format!("(1) {id} is ended ({}), and it had ended", code.as_str()));
+        };
+        let serving = core.serving_generation().and_then(|generation| self.workers.get(&generation));
+        let deserved = match code {
+            Code::QueueTimeout => !request.assigned && now >= request.expires_at,
+            Code::Poisoned => request.poisoned,
+            Code::EngineError => request.broken > 2 || (request.cut && core.config().worker.engine != Engine::Native),
+            Code::ModelChanged => {
+                request.fingerprint.is_some()
+                    && serving.is_some_and(|worker| request.fingerprint.as_ref() != Some(&worker.fingerprint))
+            }
+            _ => return self.judge_refusal_by_state(id, code, core),
+        };
+        match deserved {
+            true => Ok(()),
+            false => Err(format!("{id} is ended with {} and did nothing for it: {request:?}", code.as_str())),
+        }
+    }
+
+    fn judge_refusal_by_state(&self, id: RequestId, code: Code, core: &Supervisor) -> Verdict {
+        let state = core.state();
+        let right = match code {
+            Code::Stopping => state == State::Stopping,
+            Code::Unloaded => state == State::Unloaded,
+            Code::ConfigError => self.unconfigured,
+            Code::Parked => state == State::Parked,
+            Code::Stranded => state == State::Stranded,
+            _ => false,
+        };
+        match right {
+            true => Ok(()),
+            false => Err(format!("{id} is refused with {} while {}", code.as_str(), state.as_str())),
+        }
+    }
+
+    /// Draws and lifts the lines that the next step is held against.
+    fn settle_lines(&mut self, before: &Before, core: &Supervisor, now: Mono) {
+        let drained = core_standing(self) == Standing::Drained;
+        if let Some((_, Verb::Drain { deadline, .. })) = &before.verb
+            && drained
+        {
+            let ends = now + deadline.unwrap_or(core.config().drain.grace);
+            let line = self.line.get_or_insert(Line { at: self.arrivals + 1, ends: Some(ends) });
+            line.ends = line.ends.map(|_| ends);
+            // A second drain moves the deadline of the first.
+            for asked in self.operations.values_mut().filter(|asked| asked.until.is_some()) {
+                asked.until = Some(ends);
+            }
+        }
+        if !drained {
+            self.line = None;
+        }
+        if core.serving_generation().is_none() {
+            self.overlapping = false;
+        }
+        self.configured.clone_from(&core.config().worker.model);
+    }
+
+    fn judge_after(&mut self, core: &Supervisor, now: Mono) -> Verdict {
+        let deadline = core.next_deadline(now);
+        if let Some(deadline) = deadline.filter(|deadline| *deadline <= now) {
+            return Err(format!("(7) the next deadline, {deadline:?}, is not after {now:?}"));
+        }
+        let mut waiting = 0;
+        for (id, request) in &self.requests {
+            if !request.assigned && request.expires_at <= now {
+                return Err(format!("(1) {id} still waits for its first worker, and its time is over"));
+            }
+            waiting += usize::from(request.running.is_none());
+        }
+        for (operation, asked) in &self.operations {
+            if asked.until.is_some_and(|until| until <= now) {
+                return Err(format!("(11) {operation:?} ({:?}) was to end by now", asked.verb));
+            }
+        }
+        let awaits = self.workers.values().any(|worker| !worker.ready || worker.terminated.is_some())
+            || self.requests.values().any(|request| !request.assigned)
+            || self.operations.values().any(|asked| !matches!(asked.verb, Verb::ClearCache));
+        if awaits && deadline.is_none() && !self.only_outside_is_awaited(core) {
+            return Err(format!("(7) something is awaited in {} and no deadline guards it", core.state().as_str()));
+        }
+        let awake = match core.config().worker.keep_awake {
+            KeepAwake::Busy => !self.requests.is_empty(),
+            KeepAwake::Always => true,
+            KeepAwake::Off => false,
+        };
+        if awake != self.awake {
+            return Err(format!("the machine may sleep: {}, with {} requests", !self.awake, self.requests.len()));
+        }
+        self.judge_work_goes_on(core, waiting)
+    }
+
+    /// A stranded service waits for samples, which always come.
+    fn only_outside_is_awaited(&self, core: &Supervisor) -> bool {
+        core.state() == State::Stranded
+    }
+
+    /// Nobody waits beside a free slot.
+    fn judge_work_goes_on(&self, core: &Supervisor, waiting: usize) -> Verdict {
+        if waiting == 0 || core.state() != State::Serving || self.line.is_some() || self.leaving.is_some() {
+            return Ok(());
+        }
+        let Some(generation) = core.serving_generation() else { return Ok(()) };
+        let Some(worker) = self.workers.get(&generation) else { return Ok(()) };
+        let held = self.requests.values().any(|request| request.adrift.is_some() || request.suspect);
+        if worker.missed || held || worker.terminated.is_some() {
+            return Ok(());
+        }
+        if self.running_on(generation) < worker.slots {
+            return Err(format!("{waiting} requests wait, and worker {generation} has a free slot"));
+        }
+        Ok(())
+    }
+}
+
+fn core_standing(model: &Model) -> Standing {
+    model.persisted.standing
+}
+
+fn recorded(actions: &[Action], kind: &str) -> bool {
+    actions.iter().any(|action| matches!(action, Action::Record(record) if record.kind == kind))
+}
+
+fn about(actions: &[Action], kind: &str, generation: Generation) -> bool {
+    let start = format!("worker {generation} ");
+    actions.iter().any(
+        |action| matches!(action, Action::Record(record) if record.kind == kind && record.message.starts_with(&start)),
+    )
+}
+
+fn dead_in(actions: &[Action], generation: Generation) -> bool {
+    about(actions, "worker_dead", generation)
+}
+
+fn late_in(actions: &[Action], generation: Generation) -> bool {
+    about(actions, "worker_late", generation)
+}
+
+/// Found without an answer by this daemon, and ended for it.
+fn silent(actions: &[Action], generation: Generation) -> bool {
+    actions.iter().any(|action| {
+        matches!(action, Action::Record(record) if record.kind == "worker_adopted"
+            && record.message.starts_with(&format!("worker {generation} ")) && record.message.contains("does not answer"))
+    })
+}
