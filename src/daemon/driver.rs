@@ -192,6 +192,7 @@ impl Driver {
     /// Runs until the core says exit.
     pub async fn run(mut self) {
         // First the machine's memory: every start passes the gate, the very first one too.
+        self.effects.measure_model(self.core.config());
         let mut over = self.sample();
         over |= self.step(Event::Tick);
         while !over {
@@ -294,6 +295,7 @@ impl Driver {
                 self.timetable.reload(&config.schedules, self.clock.now().wall);
                 self.config.send_replace(Arc::new((*config).clone()));
                 let over = self.step(Event::Reconfigured { config });
+                self.effects.measure_model(self.core.config());
                 self.publish();
                 over
             }
@@ -338,7 +340,7 @@ impl Driver {
                 Action::Sample => self.sample_now = true,
                 Action::Probe { generation } => self.effects.probe(generation),
                 Action::Canary { generation } => self.effects.canary(generation),
-                Action::KeepAwake { on } => tracing::debug!(on, "keep awake"),
+                Action::KeepAwake { on } => self.effects.keep_awake(on),
                 Action::VetImage { .. } => self.effects.vet_image(),
                 Action::PauseAccepting | Action::ResumeAccepting | Action::Exec { .. } => {}
                 Action::Reply { operation, outcome } => {

@@ -3,13 +3,14 @@
 //! Nothing here blocks: processes, sockets and files that may take time are handed to tasks.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mlxsup_worker_api::WorkerStatus;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::awake::Awake;
 use super::clock::wall;
 use super::home::Home;
 use super::program::Program;
@@ -38,6 +39,7 @@ pub struct Effects {
     sessions: HashMap<RequestId, mpsc::Sender<Directive>>,
     replies: HashMap<OperationId, oneshot::Sender<Outcome>>,
     next_operation: u64,
+    awake: Awake,
 }
 
 /// One living worker.
@@ -62,6 +64,7 @@ impl Effects {
             sessions: HashMap::new(),
             replies: HashMap::new(),
             next_operation: 1,
+            awake: Awake::new(),
         }
     }
 
@@ -275,6 +278,20 @@ impl Effects {
         });
     }
 
+    /// Holds the machine awake, or lets it sleep.
+    pub fn keep_awake(&mut self, on: bool) {
+        self.awake.set(on);
+    }
+
+    /// Tells what the configured model weighs on disk; closes with `ModelMeasured`.
+    pub fn measure_model(&self, config: &Config) {
+        let (model, events) = (config.worker.model.clone(), self.events.clone());
+        tokio::task::spawn_blocking(move || {
+            let bytes = size_on_disk(Path::new(&model));
+            let _ = events.send(Event::ModelMeasured { bytes });
+        });
+    }
+
     /// A session waits for directives.
     pub fn add_session(&mut self, id: RequestId, directives: mpsc::Sender<Directive>) {
         self.sessions.insert(id, directives);
@@ -336,6 +353,18 @@ impl Effects {
         // The receiver is the driver's own; it is gone only when everything is.
         let _ = self.events.send(event);
     }
+}
+
+/// Bytes of a model file, or of the weights in a model folder; `None` for anything else (a hub id, say).
+fn size_on_disk(model: &Path) -> Option<u64> {
+    let weights = |path: &Path| path.extension().is_some_and(|end| end == "safetensors" || end == "gguf");
+    let size = |path: &Path| std::fs::metadata(path).ok().filter(|meta| meta.is_file()).map(|meta| meta.len());
+    if let Some(bytes) = size(model) {
+        return Some(bytes);
+    }
+    let entries = std::fs::read_dir(model).ok()?;
+    let sizes = entries.flatten().map(|entry| entry.path()).filter(|path| weights(path)).filter_map(|path| size(&path));
+    Some(sizes.sum()).filter(|bytes| *bytes > 0)
 }
 
 /// 128 random bits from the kernel, in hexadecimal.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::agenda::Choice;
 use super::memory_gate::{Machine, whole};
 use super::permits::{Permit, permit};
+use super::retirement::{Purpose, Retirement};
 use super::rules::Fired;
 use super::time::{Mono, Now, Wall};
 use super::verbs::{Outcome, OutcomeKind, RestartAsked, Verb};
@@ -115,7 +116,15 @@ impl Supervisor {
             Some(after) if self.config.worker.engine != Engine::Native => (after.max(grace), true),
             _ => (grace, false),
         };
-        self.restart(&asking.reason, &plan.because, asking.line, now.mono + patience, cuts, Vec::new(), now);
+        let retirement = Retirement {
+            purpose: Purpose::Restart { now: cuts },
+            reason: asking.reason.clone(),
+            line: asking.line,
+            deadline: now.mono + patience,
+            since: now.mono,
+            operations: Vec::new(),
+        };
+        self.restart(retirement, &plan.because, now);
         Ok(())
     }
 

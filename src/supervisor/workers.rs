@@ -97,9 +97,9 @@ impl Supervisor {
         let serves = wanted && !silent && (self.worker.is_none() || worker.is_ready());
         if !serves {
             if silent {
-                self.surplus.push(worker)
+                self.surplus.push(worker);
             } else {
-                self.end_as_surplus(worker, now.mono)
+                self.end_as_surplus(worker, now.mono);
             }
             return;
         }

@@ -53,7 +53,7 @@ pub fn start(file: &JobFile, held: &[Held]) -> Result<Pid, String> {
             Ok(())
         });
     }
-    #[expect(clippy::zombie_processes, reason = "the main loop reaps all children")]
+    #[allow(clippy::zombie_processes, reason = "the main loop reaps all children")]
     let child = command.spawn().map_err(|why| format!("{}: {why}", file.arguments[0]))?;
     Ok(Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX)))
 }
