@@ -254,10 +254,14 @@ impl Driver {
     }
 
     fn worker_news(&mut self, event: Event) -> bool {
-        if let Event::WorkerExited { generation, .. } = &event {
-            self.effects.forget(*generation);
-        }
-        self.step(event)
+        let Event::WorkerExited { generation, .. } = &event else { return self.step(event) };
+        let generation = *generation;
+        self.effects.forget(generation);
+        let over = self.step(event);
+        // After the decision, which must not wait for a disk; until then the record of a process that is gone misleads
+        // nobody, as no living process has its pid and its start time.
+        self.effects.strike(generation);
+        over
     }
 
     fn gateway_input(&mut self, input: GatewayInput) -> bool {

@@ -215,11 +215,15 @@ impl Effects {
         self.home.logs().join("worker.log")
     }
 
-    /// A worker is gone: its watcher ends, its record is cleared.
+    /// A worker is gone: its watcher ends.
     pub fn forget(&mut self, generation: Generation) {
         if let Some(link) = self.links.remove(&generation) {
             link.watcher.abort();
         }
+    }
+
+    /// Clears the record of a worker that is gone.
+    pub fn strike(&mut self, generation: Generation) {
         if self.state.forget(generation.0) {
             self.write_state();
         }

@@ -107,8 +107,6 @@ pub struct Supervisor {
     machine: Option<Machine>,
     /// Keys and values of live sequences at the last sample, bytes.
     kv_bytes: Option<u64>,
-    /// Available memory when the present stop ladder began, bytes.
-    available_at_stop: Option<u64>,
     /// Size of the configured model on disk, bytes.
     model_bytes: Option<u64>,
     /// The worker is being retired.
@@ -181,7 +179,6 @@ impl Supervisor {
             stranded: None,
             machine: None,
             kv_bytes: None,
-            available_at_stop: None,
             model_bytes: None,
             retirement: None,
             respawn: None,
@@ -327,7 +324,8 @@ impl Supervisor {
         if self.retirement.is_some() && self.worker.is_none() {
             return Err("a retirement without a worker".to_owned());
         }
-        if self.overlap.is_some() && self.worker.is_none() {
+        // At the daemon's end green may be gone before blue.
+        if self.overlap.is_some() && self.worker.is_none() && self.stopping.is_none() {
             return Err("a hand-over without a serving worker".to_owned());
         }
         if self.reclaim.is_some() && self.worker.is_some() && self.respawn.is_some() {

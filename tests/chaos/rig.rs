@@ -61,7 +61,8 @@ impl Rig {
         let rig = Self(launchd::Rig::with_environment(&[], &files));
         rig.order("");
         let worker = env!("CARGO_BIN_EXE_mlxsup-fake-worker");
-        let plist = rig.0.daemon_configured(&format!("[worker]\nmodel = \"fake\"\ncommand = [\"{worker}\"]\n{CONFIG}"));
+        let worker = format!("[worker]\nmodel = \"fake\"\ncommand = [\"{worker}\"]\n");
+        let plist = rig.0.daemon_configured(&format!("{worker}[drain]\ngrace = \"{grace}\"\n{CONFIG}"));
         // A second between two lives of the daemon would measure launchd.
         rig.0.throttle(0);
         assert_eq!(rig.0.bootstrap(&plist), "ok");

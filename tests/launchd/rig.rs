@@ -131,6 +131,7 @@ impl Rig {
             mode: 0o600,
             owner: None,
             grace: Duration::from_secs(5),
+            machine_bytes: 16 << 30,
             tcp: None,
         };
         self.write("job.plist", &units::plist(&facts).unwrap())

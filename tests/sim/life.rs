@@ -46,6 +46,11 @@ impl World {
                 (process.generation, process.pid, found)
             })
             .collect();
+        if std::mem::take(&mut self.trouble.bad_configuration) {
+            let again = self.now + self.dice.between(1_000, 300_000);
+            self.timeline.plan(again, Happening::Reloads);
+            self.feed(Event::Unconfigured { why: "worker.model is missing".to_owned() })?;
+        }
         for (generation, pid, found) in found {
             self.feed(Event::Adopted { generation: Generation(generation), pid, found })?;
         }
