@@ -55,7 +55,7 @@ pub enum Verb {
     Config(ConfigArgs),
     /// Read the configuration file again
     Reload(Waiting),
-    /// Put another image of the daemon in the place of this one; nobody is refused and no stream is cut
+    /// Replace the daemon itself; nobody is refused, no stream is cut
     Upgrade(UpgradeArgs),
     /// Start the installed service
     Start(StartArgs),

@@ -2,7 +2,7 @@
 //!
 //! Start: home, configuration, lock, log, sockets, workers of the last daemon, driver, gateway, control, signals, ready.
 //! Nothing is bound before a configuration is accepted, and nothing is unlinked before the lock is held.
-//! An upgrade execs another image in this process: same order, with lock and listeners inherited (`image_change.rs`).
+//! An upgrade execs another image in this process: same order, lock and listeners inherited (`image_change.rs`).
 //! Stop: the core drains and ends the worker, the driver leaves its loop, listeners close, own sockets are unlinked.
 
 mod adoption;
