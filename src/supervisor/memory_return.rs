@@ -132,7 +132,8 @@ impl Supervisor {
         let expected = before.saturating_add(living).max(fallen.unwrap_or(0));
         let residue = wired.saturating_sub(expected);
         let allowed = (before / 20).max(weight / 10).max(LEAST_RESIDUE);
-        (residue > allowed).then_some(residue)
+        // No more can be stranded than it had.
+        (residue > allowed).then(|| residue.min(reclaim.wired_itself.unwrap_or(u64::MAX)))
     }
 
     fn reclaimed(&mut self, reclaim: Reclaim, now: Now) {
@@ -174,7 +175,7 @@ impl Supervisor {
         };
         self.replacement = None;
         let most = self.machine.and_then(|machine| machine.wired).unwrap_or(0);
-        let target = most.saturating_sub(bytes) + LEAST_RESIDUE;
+        let target = most.saturating_sub(bytes) + LEAST_RESIDUE.max(bytes / 10);
         self.stranded = Some(Stranded { bytes, target, most, since: now.mono });
         self.reply_all(operations, &Outcome::new(OutcomeKind::Failed, format!("stranded: {message}")));
     }
@@ -195,7 +196,8 @@ impl Supervisor {
         let Some(wired) = self.machine.and_then(|machine| machine.wired) else { return };
         let Some(stranded) = self.stranded.as_mut() else { return };
         stranded.most = stranded.most.max(wired);
-        if wired > stranded.target.max((stranded.most + LEAST_RESIDUE).saturating_sub(stranded.bytes)) {
+        let fallen = stranded.most.saturating_sub(stranded.bytes - stranded.bytes / 10);
+        if wired > stranded.target.max(fallen) {
             return;
         }
         let message = format!("{} came back after {}", spoken_bytes(stranded.bytes), spoken(now - stranded.since));

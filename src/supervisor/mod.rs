@@ -321,6 +321,9 @@ impl Supervisor {
         if self.respawn.is_some() && self.worker.is_some() {
             return Err("a worker is to be spawned beside another".to_owned());
         }
+        if self.respawn.is_some() && self.kept.standing == Standing::Unloaded {
+            return Err("unloaded, and a worker is to be spawned".to_owned());
+        }
         if self.retirement.is_some() && self.worker.is_none() {
             return Err("a retirement without a worker".to_owned());
         }

@@ -11,7 +11,7 @@ use crate::clients::{Nature, Session};
 use crate::dice::Dice;
 use crate::machine::{GIB, Machine};
 use crate::model::Model;
-use crate::process::{Condition, Process};
+use crate::process::{Condition, Load, Process};
 use crate::recorder::Recorder;
 use crate::settings::{MODELS, Settings, parsed};
 use crate::timeline::{Happening, How, Timeline};
@@ -287,7 +287,13 @@ impl World {
             Happening::Loaded { generation } => return self.loaded(generation),
             Happening::Look { generation, regular } => self.look(generation, regular),
             Happening::Seen { generation } => self.seen(generation),
-            Happening::Dies { generation, how } => return self.dies(generation, how),
+            Happening::Dies { generation, how } => {
+                // What was planned before faults stopped does not come any more, unless it was asked for.
+                let asked = |process: &Process| process.terminated || process.killed || process.load == Load::Fails;
+                if !self.calm || self.processes.get(&generation).is_some_and(asked) {
+                    return self.dies(generation, how);
+                }
+            }
             Happening::Thaws { generation } => self.thaws(generation),
             Happening::Shrinks { generation } => self.shrinks(generation),
             Happening::CanaryDone { generation } => self.canary_done(generation),
@@ -380,7 +386,7 @@ impl World {
                 let policy = &self.core.config().health;
                 let stopped = process.condition == Condition::Stopped;
                 let window = if stopped {
-                    policy.interval * (policy.failures - 1)
+                    policy.interval * policy.failures.saturating_sub(2).max(1)
                 } else {
                     policy.stall.min(std::time::Duration::from_secs(60))
                 };
