@@ -215,6 +215,7 @@ impl Model {
             | Event::Sampled { .. }
             | Event::Operator { .. }
             | Event::ScheduleDue { .. }
+            | Event::ScheduleLeftOut { .. }
             | Event::ModelMeasured { .. }
             | Event::Unconfigured { .. }
             | Event::StopAsked { .. }
@@ -312,6 +313,7 @@ impl Model {
             Event::Spawned { .. }
             | Event::CacheCleared { .. }
             | Event::ScheduleDue { .. }
+            | Event::ScheduleLeftOut { .. }
             | Event::ModelMeasured { .. }
             | Event::Tick => {}
         }
