@@ -2,7 +2,7 @@
 # Kept to what the make of macOS (GNU make 3.81) understands.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup mlx model build test lint fmt check-macos deny demo plist run
+.PHONY: help setup mlx model build test schedule-oracle sim sim-mutations continuity chaos lint fmt check-macos deny demo plist run seams
 
 CARGO ?= cargo
 # Fault injection for the tests; never part of a release build.
@@ -10,7 +10,7 @@ TEST_FEATURES := --features mlxsup/fake-worker
 CARGO_DENY_VERSION := 0.20.2
 
 help: ## list the targets
-	@awk -F ': .*## ' '/^[a-z-]+: .*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ': .*## ' '/^[a-z-]+: .*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 setup: mlx model ## MLX and the small model, under target/
 
@@ -31,6 +31,28 @@ test: setup ## everything that must pass: unit, integration and documentation te
 	else \
 		set -x; $(CARGO) test --locked --no-fail-fast --workspace $(TEST_FEATURES) --lib --bins --tests; \
 	fi
+
+# `make test` takes two of the fifteen years for schedules that fire often.
+schedule-oracle: ## crontab text across fifteen years of clock changes, against croner (a minute or two)
+	MLXSUP_TEST_ALL_YEARS=1 $(CARGO) test --locked -p mlxsup $(TEST_FEATURES) --lib schedule::oracle
+
+# The short form is part of `make test`. Any CHAOS_… variable of the caller wins: docs/testing.md.
+chaos: ## a thousand worker deaths, daemon kills, upgrades and hand-overs under load; a table at the end (about an hour)
+	CHAOS_KILLS=$${CHAOS_KILLS:-1000} CHAOS_DAEMON_KILLS=$${CHAOS_DAEMON_KILLS:-300} \
+	CHAOS_UPGRADES=$${CHAOS_UPGRADES:-200} CHAOS_HANDOVERS=$${CHAOS_HANDOVERS:-200} \
+	CHAOS_LONGEST_MS=$${CHAOS_LONGEST_MS:-30000} CHAOS_LIMIT_S=$${CHAOS_LIMIT_S:-3600} \
+	$(CARGO) test --locked --release -p mlxsup $(TEST_FEATURES) --test chaos -- --nocapture whatever_happens
+
+# The short form is part of `make test`.
+continuity: setup ## the real model under kills and hand-overs, every answer compared (about twenty minutes)
+	CONTINUITY_KILLS=$${CONTINUITY_KILLS:-40} CONTINUITY_RESTARTS=$${CONTINUITY_RESTARTS:-10} \
+	CONTINUITY_TOKENS=$${CONTINUITY_TOKENS:-40} \
+	$(CARGO) test --locked --release --workspace $(TEST_FEATURES) --test continuity -- --nocapture
+
+# How good continuation is: answers of the real model cut at random places. Minutes; RUNS=1000 makes an hour of it.
+RUNS ?= 200
+seams: setup ## cut and continue RUNS real answers, and print a table
+	MLXSUP_SEAMS=$(RUNS) $(CARGO) test --locked --package mlxsup-worker --test link near_ties -- --nocapture
 
 # The documentation is for those who work on the code: private items are in it, and links to them are welcome.
 lint: mlx ## formatting, clippy and documentation, warnings are errors

@@ -19,6 +19,7 @@ fn agent() -> UnitFacts {
         mode: 0o600,
         owner: None,
         grace: Duration::from_secs(120),
+        machine_bytes: 64 << 30,
         tcp: None,
     }
 }

@@ -46,7 +46,7 @@ pub struct Schedule {
     pub wait_for_idle: Duration,
     /// What happens when none came.
     pub if_busy: IfBusy,
-    /// What happens to a firing missed in sleep.
+    /// What happens to firings that sleep, a stopped daemon or a clock set forward swallowed.
     pub missed: Missed,
 }
 

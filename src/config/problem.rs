@@ -75,6 +75,12 @@ impl Source {
         &self.file
     }
 
+    /// The file's text.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// True when the file gives this key itself.
     pub(super) fn gives(&self, key: &str) -> bool {
         self.places.contains_key(key)

@@ -110,10 +110,10 @@ fn schedule(section: &Section<'_>, names: &mut Names, engine: Engine, mode: Rest
         Some(Action::Restart(_)) => Duration::from_secs(6 * 3600),
         _ => Duration::ZERO,
     };
-    // Streams continue over a hand-over in the native engine alone.
-    let if_busy = match engine {
-        Engine::Native => IfBusy::Run,
-        Engine::MlxLm | Engine::OpenAi => IfBusy::Skip,
+    // Streams continue over a hand-over in the native engine alone, and over an unload nowhere; other actions end none.
+    let if_busy = match (action, engine) {
+        (Some(Action::Unload), _) | (Some(Action::Restart(_)), Engine::MlxLm | Engine::OpenAi) => IfBusy::Skip,
+        _ => IfBusy::Run,
     };
     let (min_uptime, jitter) = (section.duration("min_uptime", settles), section.duration("jitter", Duration::ZERO));
     let wait_for_idle = section.duration("wait_for_idle", Duration::from_secs(3600));

@@ -55,10 +55,16 @@ pub enum Verb {
     Config(ConfigArgs),
     /// Read the configuration file again
     Reload(Waiting),
+    /// Replace the daemon itself; nobody is refused, no stream is cut
+    Upgrade(UpgradeArgs),
+    /// Start the installed service
+    Start(StartArgs),
     /// Stop the daemon and its worker
     Stop(StopArgs),
-    /// Write the service files of this home into a folder
+    /// Make launchd or systemd run the daemon, now and from now on
     Install(InstallArgs),
+    /// Stop the service and remove its files
+    Uninstall(UninstallArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
@@ -145,6 +151,36 @@ pub struct UnloadArgs {
     /// How to wait and print.
     #[command(flatten)]
     pub waiting: Waiting,
+}
+
+/// `upgrade`.
+#[derive(Debug, ClapArgs)]
+pub struct UpgradeArgs {
+    /// Run this mlxsupd, also to go back to an older one [default: the one now installed where the daemon came from]
+    #[arg(long, value_name = "PATH")]
+    pub to: Option<PathBuf>,
+    /// How to wait and print.
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// `start`.
+#[derive(Debug, ClapArgs)]
+pub struct StartArgs {
+    /// How long the daemon may take to answer.
+    #[command(flatten)]
+    pub patience: StartPatience,
+    /// How to wait and print.
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// Options of verbs that start a daemon.
+#[derive(Debug, Clone, Copy, ClapArgs)]
+pub struct StartPatience {
+    /// Give up when no daemon answers after this long, such as 90s or 5m [default: 60s]
+    #[arg(long, value_name = "DURATION", value_parser = crate::config::parse_duration)]
+    pub deadline: Option<Duration>,
 }
 
 /// `stop`.
@@ -279,18 +315,32 @@ pub struct ConfigFile {
 /// `install`.
 #[derive(Debug, ClapArgs)]
 pub struct InstallArgs {
-    /// Write them here; made if missing
+    /// Only write the service files, into this folder, and load nothing
     #[arg(long, value_name = "DIR")]
-    pub into: PathBuf,
+    pub into: Option<PathBuf>,
     /// For this service manager [default: the platform's]
     #[arg(long = "for", value_name = "MANAGER", value_enum)]
     pub chosen: Option<ServiceManager>,
-    /// For a system service instead of the user's own
+    /// For the machine, from boot on, instead of your own, from login on
     #[arg(long)]
     pub system: bool,
     /// Run the system service as this account [default: whoever called sudo]
     #[arg(long, value_name = "NAME", requires = "system")]
     pub user: Option<String>,
+    /// How long the daemon may take to answer.
+    #[command(flatten)]
+    pub patience: StartPatience,
+}
+
+/// `uninstall`.
+#[derive(Debug, ClapArgs)]
+pub struct UninstallArgs {
+    /// The machine's service instead of your own
+    #[arg(long)]
+    pub system: bool,
+    /// Remove configuration, state and logs as well; never the model
+    #[arg(long)]
+    pub purge: bool,
 }
 
 impl InstallArgs {

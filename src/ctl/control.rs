@@ -15,6 +15,7 @@ use super::connection::{self, ConnectionError};
 use super::error_object;
 use super::failure::{Failure, Kind};
 use super::home::{Home, Source};
+use super::service_control::{installed, is_same};
 use crate::control::view::{Status, VerbOptions, VerbReply};
 
 /// Facts are answered from memory; a daemon that needs longer is stuck.
@@ -55,6 +56,12 @@ impl Control {
         &self.socket
     }
 
+    /// The home it belongs to.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        &self.home.path
+    }
+
     /// `GET /v1/status`.
     pub async fn status(&self) -> Result<Answer<Status>, Failure> {
         self.facts("/v1/status").await
@@ -68,8 +75,23 @@ impl Control {
 
     /// `GET` of facts that arrive one JSON object per line, perhaps without end. Only the head has a time limit.
     pub async fn open(&self, path: &str) -> Result<Response<Incoming>, Failure> {
-        let request = connection::request(Method::GET, path, None).map_err(|error| self.unreachable(error))?;
-        connection::send_within(FACTS_TIMEOUT, &self.socket, request).await.map_err(|error| self.unreachable(error))
+        let answered = match self.try_open(path).await {
+            // An upgrade ends the connections of the moment. Whoever listens now is asked again, once.
+            Err(ConnectionError::Broken { .. }) => self.try_open(path).await,
+            answered => answered,
+        };
+        answered.map_err(|error| self.unreachable(error))
+    }
+
+    async fn try_open(&self, path: &str) -> Result<Response<Incoming>, ConnectionError> {
+        let request = connection::request(Method::GET, path, None)?;
+        connection::send_within(FACTS_TIMEOUT, &self.socket, request).await
+    }
+
+    /// `GET` of facts that arrive one JSON object per line and end.
+    pub async fn lines(&self, path: &str) -> Result<Bytes, Failure> {
+        let body = self.open(path).await?.into_body();
+        connection::read(&self.socket, body, ANSWER_MAX_BYTES).await.map_err(|error| self.unreachable(error))
     }
 
     /// `POST /v1/VERB`; answers when the daemon does, which with `no_wait` is at once and else with the outcome.
@@ -136,6 +158,9 @@ impl Control {
         let connected = cause.is_none();
         let failure = failure.caused_by(error);
         match cause {
+            Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) if is_installed(&self.home) => {
+                failure.hint("it is installed as a service: start it with `mlxsupctl start`")
+            }
             Some(io::ErrorKind::NotFound) => {
                 let failure = failure.hint(format!("is it running? start it with `mlxsupd --home {home}`"));
                 match &self.home.source {
@@ -164,4 +189,9 @@ impl Control {
             _ => failure,
         }
     }
+}
+
+/// True when a service manager would run the daemon of this home, or of the person's own where this one was a last resort.
+fn is_installed(home: &Home) -> bool {
+    installed().iter().any(|found| [&home.path, home.of_person()].iter().any(|path| is_same(&found.says.home, path)))
 }

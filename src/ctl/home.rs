@@ -90,6 +90,15 @@ impl Home {
         Self { path: system.to_owned(), source: Source::System(user) }
     }
 
+    /// The home of the person's own: this one, or `~/.mlxsup` where the system's was only a last resort.
+    #[must_use]
+    pub fn of_person(&self) -> &Path {
+        match &self.source {
+            Source::System(Some(user)) => user,
+            Source::Flag | Source::Environment | Source::User | Source::System(None) => &self.path,
+        }
+    }
+
     /// The socket of the verbs.
     #[must_use]
     pub fn control_socket(&self) -> PathBuf {

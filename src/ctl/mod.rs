@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! args ─▶ verbs/<name> ─▶ control (control.sock) ─▶ render/{human,status,json} ─▶ terminal
-//!                    └──▶ steer: order, progress, outcome          failure ─▶ stderr and exit status
+//!                    ├──▶ steer: order, progress, outcome          failure ─▶ stderr and exit status
+//!                    └──▶ service_control: launchctl, systemctl
 //! ```
 //! Owns no state and decides nothing about the service: every fact printed comes from the daemon or a file of the home.
 
@@ -14,6 +15,7 @@ mod failure;
 mod home;
 mod interrupt;
 mod render;
+mod service_control;
 mod sse;
 mod steer;
 mod tail;

@@ -10,13 +10,16 @@ use std::time::Duration;
 use mlxsup_worker_api::WorkerStatus;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use super::boot_config::Verdict;
 use super::clock::Clock;
 use super::effects::Effects;
 use super::handle::{GatewayInput, Handle, Report};
+use super::image_change::ImageChange;
 use super::journal::Journal;
+use super::leftover::Leftover;
 use super::publish::{self, Surroundings};
 use super::sampling::Sampler;
-use super::timetable::Timetable;
+use super::timetable::{Reached, Timetable};
 use crate::config::Config;
 use crate::control::view::{EventView, State, Status};
 use crate::supervisor::verbs::{Outcome, Verb};
@@ -57,9 +60,14 @@ pub enum Request {
         config: Box<Config>,
         /// For `status`.
         pending: Vec<String>,
-        /// Problems, when the file was rejected: then `config` is the old one.
+    },
+    /// A configuration that was read and rejected; what is in force stays.
+    Rejected {
+        /// For `status`, one line each.
         problems: Vec<String>,
     },
+    /// The last connection has ended: another image may take this one's place now, if that is still wanted.
+    Exec,
     /// TERM, INT or the verb `stop`.
     Stop {
         /// Leave the worker running.
@@ -72,6 +80,8 @@ pub enum Request {
 pub struct Driver {
     core: Supervisor,
     effects: Effects,
+    /// Without it, upgrades run out of time.
+    image_change: Option<ImageChange>,
     clock: Clock,
     journal: Journal,
     sampler: Sampler,
@@ -123,12 +133,13 @@ impl Driver {
         let (handle, gateway) = Handle::new(status_ends.clone());
         let (requests_in, requests) = mpsc::channel(REQUESTS);
         let (config_out, config_ends) = watch::channel(Arc::new(config.clone()));
-        let timetable = Timetable::new(&config.schedules, now.wall);
+        let timetable = Timetable::new(&config.schedules, &persistent.firings, now.wall);
         let core = Supervisor::new(config, persistent, seed, now);
         let ends = Ends { handle, requests: requests_in, config: config_ends, status: status_ends };
         let driver = Self {
             core,
             effects,
+            image_change: None,
             clock,
             journal: Journal::default(),
             sampler,
@@ -154,9 +165,45 @@ impl Driver {
         self.journal.add(&record, self.clock.now().wall);
     }
 
+    /// Gives it the means to replace its own image. Before [`Self::run`].
+    pub fn set_image_change(&mut self, change: ImageChange) {
+        self.image_change = Some(change);
+    }
+
+    /// Takes over workers of the last daemon, in this order. Before [`Self::run`].
+    pub fn adopt(&mut self, workers: Vec<Leftover>) {
+        self.effects.begin_epoch();
+        for leftover in workers {
+            match self.effects.adopt(leftover, self.core.config()) {
+                Ok(event) => {
+                    self.step(event);
+                }
+                Err(why) => self.note("leftover_worker", why),
+            }
+        }
+        self.effects.forget_the_missing();
+    }
+
+    /// Takes over what was found of the configuration, before the first step.
+    pub fn begin_with(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Accepted => {}
+            Verdict::LastGood { problems } => {
+                let message = format!("the last accepted configuration is served instead: {}", problems.join("; "));
+                self.note("config_rejected", message);
+                self.problems = problems;
+            }
+            Verdict::Unconfigured { why, problems } => {
+                self.problems = problems;
+                self.step(Event::Unconfigured { why });
+            }
+        }
+    }
+
     /// Runs until the core says exit.
     pub async fn run(mut self) {
         // First the machine's memory: every start passes the gate, the very first one too.
+        self.effects.measure_model(self.core.config());
         let mut over = self.sample();
         over |= self.step(Event::Tick);
         while !over {
@@ -193,17 +240,28 @@ impl Driver {
 
     fn tick(&mut self) -> bool {
         let mut over = false;
-        for (name, nominal) in self.timetable.due(self.clock.now().wall) {
-            over |= self.step(Event::ScheduleDue { name, nominal });
+        for reached in self.timetable.look(self.clock.now().wall) {
+            if let Some(message) = reached.message() {
+                self.note("schedule_missed", message);
+            }
+            let Reached { name, nominal, fires, missed: _ } = reached;
+            over |= self.step(match fires {
+                true => Event::ScheduleDue { name, nominal },
+                false => Event::ScheduleLeftOut { name, nominal },
+            });
         }
         over | self.step(Event::Tick)
     }
 
     fn worker_news(&mut self, event: Event) -> bool {
-        if let Event::WorkerExited { generation, .. } = &event {
-            self.effects.forget(*generation);
-        }
-        self.step(event)
+        let Event::WorkerExited { generation, .. } = &event else { return self.step(event) };
+        let generation = *generation;
+        self.effects.forget(generation);
+        let over = self.step(event);
+        // After the decision, which must not wait for a disk; until then the record of a process that is gone misleads
+        // nobody, as no living process has its pid and its start time.
+        self.effects.strike(generation);
+        over
     }
 
     fn gateway_input(&mut self, input: GatewayInput) -> bool {
@@ -239,16 +297,25 @@ impl Driver {
                 let _ = reply.send((self.journal.events(), self.journal.follow()));
                 false
             }
-            Request::Reconfigure { config, pending, problems } => {
-                self.pending = pending;
+            Request::Rejected { problems } => {
+                let message = format!("the old configuration stays: {}", problems.join("; "));
+                self.note("config_rejected", message);
                 self.problems = problems;
-                self.timetable = Timetable::new(&config.schedules, self.clock.now().wall);
+                self.publish();
+                false
+            }
+            Request::Reconfigure { config, pending } => {
+                self.pending = pending;
+                self.problems.clear();
+                self.timetable.reload(&config.schedules, self.clock.now().wall);
                 self.config.send_replace(Arc::new((*config).clone()));
                 let over = self.step(Event::Reconfigured { config });
+                self.effects.measure_model(self.core.config());
                 self.publish();
                 over
             }
             Request::Stop { keep_worker } => self.step(Event::StopAsked { keep_worker }),
+            Request::Exec => self.exec(),
         }
     }
 
@@ -289,9 +356,11 @@ impl Driver {
                 Action::Sample => self.sample_now = true,
                 Action::Probe { generation } => self.effects.probe(generation),
                 Action::Canary { generation } => self.effects.canary(generation),
-                Action::KeepAwake { on } => tracing::debug!(on, "keep awake"),
-                Action::VetImage { .. } => self.effects.vet_image(),
-                Action::PauseAccepting | Action::ResumeAccepting | Action::Exec { .. } => {}
+                Action::KeepAwake { on } => self.effects.keep_awake(on),
+                Action::VetImage { to } => self.image_change(|change| change.vet(to)),
+                Action::PauseAccepting => self.image_change(ImageChange::hold),
+                Action::ResumeAccepting => self.image_change(ImageChange::resume),
+                Action::Exec { .. } => self.image_change(ImageChange::leave),
                 Action::Reply { operation, outcome } => {
                     // Whoever reads the status after a verb must see its effect.
                     self.publish();
@@ -304,6 +373,20 @@ impl Driver {
         }
         self.publish_if_changed();
         over
+    }
+
+    fn image_change(&mut self, carry_out: impl FnOnce(&mut ImageChange)) {
+        if let Some(change) = &mut self.image_change {
+            carry_out(change);
+        }
+    }
+
+    fn exec(&mut self) -> bool {
+        let Some(change) = self.image_change.as_mut().filter(|change| change.is_leaving()) else { return false };
+        let saved = self.effects.prepare_exec();
+        let why = change.exec(saved);
+        self.effects.stay();
+        self.step(Event::ExecFailed { why })
     }
 
     fn serving_report(&self) -> Option<(u32, Option<WorkerStatus>)> {

@@ -3,21 +3,24 @@
 //! Nothing here blocks: processes, sockets and files that may take time are handed to tasks.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mlxsup_worker_api::WorkerStatus;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::awake::Awake;
+use super::clock::wall;
 use super::home::Home;
+use super::program::Program;
 use super::state_file::{self, State, WorkerRecord};
 use crate::config::Config;
 use crate::daemon::handle::{Assignment, Directive};
 use crate::link::canary;
 use crate::link::client::{self, Address};
-use crate::link::probe::{self, Watch};
-use crate::link::process::Process;
+use crate::link::probe::{self, Readiness, Watch};
+use crate::link::process::{Ended, Process};
 use crate::link::spawn::{self, Birth};
 use crate::link::stderr_tail::StderrTail;
 use crate::memory::{out_of_memory_kills, process_start_id};
@@ -36,6 +39,7 @@ pub struct Effects {
     sessions: HashMap<RequestId, mpsc::Sender<Directive>>,
     replies: HashMap<OperationId, oneshot::Sender<Outcome>>,
     next_operation: u64,
+    awake: Awake,
 }
 
 /// One living worker.
@@ -60,6 +64,7 @@ impl Effects {
             sessions: HashMap::new(),
             replies: HashMap::new(),
             next_operation: 1,
+            awake: Awake::new(),
         }
     }
 
@@ -67,6 +72,11 @@ impl Effects {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.state.epoch
+    }
+
+    /// Writes the new epoch down before anybody is told of it: the next daemon's must be higher, come what may.
+    pub fn begin_epoch(&self) {
+        self.write_state();
     }
 
     /// The process and last report of a worker.
@@ -93,9 +103,12 @@ impl Effects {
         let nonce = nonce().map_err(|error| format!("no randomness for the worker's nonce: {error}"))?;
         let address = Address { socket: socket.clone(), nonce: nonce.clone(), epoch: self.state.epoch };
         let tail = StderrTail::begin(&log);
-        let killed_before = out_of_memory_kills();
+        let log_from = tail.begins_at();
+        let on_exit = self.on_exit(generation, socket.clone(), tail);
+        let command = super::worker_command::command(config)?;
+        let program = command.first().and_then(|word| Program::of_command(word));
         let birth = Birth {
-            command: super::worker_command::command(config)?,
+            command,
             env: config.worker.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
             generation,
             nonce: nonce.clone(),
@@ -105,34 +118,87 @@ impl Effects {
             settings: super::worker_command::settings(config),
         };
         let spawned = spawn::spawn(&birth).map_err(|error| error.to_string())?;
-        let events = self.events.clone();
-        let process = Process::watch(spawned.pid, move |status| {
-            remove_socket(&socket);
-            let killed = status == ExitStatus::Signal(libc::SIGKILL) && out_of_memory_kills() > killed_before;
-            let exit = Exit { status, stderr_tail: tail.lines(), out_of_memory: killed };
-            let _ = events.send(Event::WorkerExited { generation, exit });
-        })
-        .map_err(|error| format!("no thread for its exit watch: {error}"))?;
+        let spawned_at = wall();
+        let process =
+            Process::watch(spawned.pid, on_exit).map_err(|error| format!("no thread for its exit watch: {error}"))?;
         let pid = process.pid();
-        self.state.worker = Some(WorkerRecord { pid, start: process_start_id(pid), generation: generation.0, nonce });
-        self.write_state();
+        self.remember(WorkerRecord {
+            pid,
+            start: process_start_id(pid),
+            generation: generation.0,
+            nonce,
+            socket: Some(socket),
+            spawned_at: Some(spawned_at),
+            ready_by: Some(spawned_at + config.worker.start_timeout),
+            log_from,
+            program,
+        });
+        self.attach(generation, address, process, Readiness::Told(spawned.ready), config);
+        Ok(pid)
+    }
+
+    /// What happens once a worker has exited.
+    pub(super) fn on_exit(
+        &self,
+        generation: Generation,
+        socket: PathBuf,
+        tail: StderrTail,
+    ) -> impl FnOnce(Ended) + Send + 'static {
+        let events = self.events.clone();
+        let killed_before = out_of_memory_kills();
+        move |ended: Ended| {
+            remove_socket(&socket);
+            let killed = ended.status == ExitStatus::Signal(libc::SIGKILL) && out_of_memory_kills() > killed_before;
+            let out_of_memory = ended.out_of_memory || killed;
+            let exit = Exit { status: ended.status, stderr_tail: tail.lines(), out_of_memory };
+            let _ = events.send(Event::WorkerExited { generation, exit });
+        }
+    }
+
+    /// Watches a worker over its link.
+    pub(super) fn attach(
+        &mut self,
+        generation: Generation,
+        address: Address,
+        process: Process,
+        readiness: Readiness,
+        config: &Config,
+    ) {
         let (report, reports) = watch::channel(None);
         let look = Arc::new(Notify::new());
-        let watcher = tokio::spawn(probe::watch(
-            Watch {
-                generation,
-                pid,
-                address: address.clone(),
-                interval: config.health.interval,
-                timeout: config.health.timeout,
-                events: self.events.clone(),
-                look: Arc::clone(&look),
-                report,
-            },
-            spawned.ready,
-        ));
+        let watch = Watch {
+            generation,
+            pid: process.pid(),
+            address: address.clone(),
+            interval: config.health.interval,
+            timeout: config.health.timeout,
+            events: self.events.clone(),
+            look: Arc::clone(&look),
+            report,
+        };
+        let watcher = tokio::spawn(probe::watch(watch, readiness));
         self.links.insert(generation, Link { address, process, watcher, look, report: reports });
-        Ok(pid)
+    }
+
+    /// Writes down who a worker is, for the next daemon.
+    pub(super) fn remember(&mut self, record: WorkerRecord) {
+        if !self.state.workers.contains(&record) {
+            self.state.remember(record);
+            self.write_state();
+        }
+    }
+
+    /// Strikes the records of workers that are not there.
+    pub fn forget_the_missing(&mut self) {
+        let before = self.state.workers.len();
+        self.state.workers.retain(|record| self.links.contains_key(&Generation(record.generation)));
+        if self.state.workers.len() < before {
+            self.write_state();
+        }
+    }
+
+    pub(super) fn home(&self) -> &Home {
+        &self.home
     }
 
     /// Rotates the log of a living worker, which holds the file open: by copy and truncation, off the loop.
@@ -145,17 +211,20 @@ impl Effects {
         });
     }
 
-    fn worker_log(&self) -> PathBuf {
+    pub(super) fn worker_log(&self) -> PathBuf {
         self.home.logs().join("worker.log")
     }
 
-    /// A worker is gone: its watcher ends, its record is cleared.
+    /// A worker is gone: its watcher ends.
     pub fn forget(&mut self, generation: Generation) {
         if let Some(link) = self.links.remove(&generation) {
             link.watcher.abort();
         }
-        if self.state.worker.as_ref().is_some_and(|worker| worker.generation == generation.0) {
-            self.state.worker = None;
+    }
+
+    /// Clears the record of a worker that is gone.
+    pub fn strike(&mut self, generation: Generation) {
+        if self.state.forget(generation.0) {
             self.write_state();
         }
     }
@@ -179,11 +248,6 @@ impl Effects {
         if let Some(link) = self.links.get(&generation) {
             link.look.notify_one();
         }
-    }
-
-    /// Upgrades are not built in yet.
-    pub fn vet_image(&self) {
-        self.send(Event::ImageVetted { result: Err("this build cannot replace itself".to_owned()) });
     }
 
     /// Asks for one token; closes with `CanaryAnswered`.
@@ -210,6 +274,34 @@ impl Effects {
                 Err(error) => Err(error.to_string()),
             };
             let _ = events.send(Event::CacheCleared { generation, result });
+        });
+    }
+
+    /// Holds the machine awake, or lets it sleep.
+    pub fn keep_awake(&mut self, on: bool) {
+        self.awake.set(on);
+    }
+
+    /// Writes the state and starts no more processes: this image may be replaced.
+    ///
+    /// # Errors
+    /// When the state could not be written.
+    pub fn prepare_exec(&mut self) -> Result<(), String> {
+        self.awake.let_go();
+        self.save()
+    }
+
+    /// This image stays after all.
+    pub fn stay(&mut self) {
+        self.awake.take_again();
+    }
+
+    /// Tells what the configured model weighs on disk; closes with `ModelMeasured`.
+    pub fn measure_model(&self, config: &Config) {
+        let (model, events) = (config.worker.model.clone(), self.events.clone());
+        tokio::task::spawn_blocking(move || {
+            let bytes = size_on_disk(Path::new(&model));
+            let _ = events.send(Event::ModelMeasured { bytes });
         });
     }
 
@@ -264,8 +356,12 @@ impl Effects {
         self.write_state();
     }
 
+    fn save(&self) -> Result<(), String> {
+        state_file::write(&self.home.state(), &self.state).map_err(|error| error.to_string())
+    }
+
     fn write_state(&self) {
-        if let Err(error) = state_file::write(&self.home.state(), &self.state) {
+        if let Err(error) = self.save() {
             tracing::error!(%error, "state not written");
         }
     }
@@ -274,6 +370,18 @@ impl Effects {
         // The receiver is the driver's own; it is gone only when everything is.
         let _ = self.events.send(event);
     }
+}
+
+/// Bytes of a model file, or of the weights in a model folder; `None` for anything else (a hub id, say).
+fn size_on_disk(model: &Path) -> Option<u64> {
+    let weights = |path: &Path| path.extension().is_some_and(|end| end == "safetensors" || end == "gguf");
+    let size = |path: &Path| std::fs::metadata(path).ok().filter(|meta| meta.is_file()).map(|meta| meta.len());
+    if let Some(bytes) = size(model) {
+        return Some(bytes);
+    }
+    let entries = std::fs::read_dir(model).ok()?;
+    let sizes = entries.flatten().map(|entry| entry.path()).filter(|path| weights(path)).filter_map(|path| size(&path));
+    Some(sizes.sum()).filter(|bytes| *bytes > 0)
 }
 
 /// 128 random bits from the kernel, in hexadecimal.

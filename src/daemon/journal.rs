@@ -31,7 +31,7 @@ impl Journal {
     /// Adds a decision made at `at`.
     pub fn add(&mut self, record: &Record, at: Wall) {
         match record.kind {
-            "worker_crashed" | "parked" | "worker_dead" | "worker_killed" => {
+            "worker_crashed" | "parked" | "worker_dead" | "worker_killed" | "config_rejected" | "config_error" => {
                 tracing::warn!(kind = record.kind, "{}", record.message);
             }
             _ => tracing::info!(kind = record.kind, "{}", record.message),

@@ -1,84 +1,234 @@
-//! A worker that outlived the last daemon: found by pid and start time, or by its socket where the record was lost; asked
-//! to end, and only then killed, so that two models are never resident by accident.
+//! Workers that outlived the last daemon: who still lives, and what it says.
+//!
+//! A process of the state's records is known by its pid and start time, and asked over its socket. A process of which
+//! only its socket is left must prove over it that it is a worker. Everybody is asked at once and nobody for longer than
+//! [`ANSWER`], so a daemon is back at work within that time. What becomes of them, the core decides.
 
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
-use tokio::net::UnixStream;
+use mlxsup_worker_api::{Phase, WorkerStatus};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
+use super::clock::wall;
+use super::home::Home;
 use super::state_file::WorkerRecord;
+use crate::link::client::{Address, Call, LinkError};
+use crate::link::probe::facts;
+use crate::link::process::{Process, ended_unwatched};
 use crate::memory::{footprint, process_start_id};
+use crate::supervisor::event::Inherited;
+use crate::supervisor::worker_life::{StopLadder, StopReason};
+use crate::supervisor::{Generation, Mono, Wall};
 
-/// Between two looks at a process that is not our child (its exit cannot be waited for portably).
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// For a worker's answer to a new daemon.
+const ANSWER: Duration = Duration::from_millis(250);
 
-/// Patience after SIGTERM: the stop ladder's, 10 s and 1 s per 4 GiB of footprint.
-fn patience(pid: u32) -> Duration {
-    Duration::from_secs(10 + footprint(pid).unwrap_or(0).div_ceil(4 << 30))
+/// A worker that was spawned less long ago may not listen yet.
+const BINDING: Duration = Duration::from_secs(60);
+
+/// A worker that is there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Leftover {
+    /// Who it is.
+    pub record: WorkerRecord,
+    /// For the core.
+    pub found: Inherited,
+    /// Its report, if it serves.
+    pub status: Option<WorkerStatus>,
 }
 
-/// True while the very process of the record runs.
+/// All that was found.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// In order of generation.
+    pub workers: Vec<Leftover>,
+    /// Sentences for the events, of records and sockets that came to nothing.
+    pub notes: Vec<String>,
+}
+
+/// True while the very process of the record is there (a zombie still is).
 #[must_use]
 pub fn is_alive(record: &WorkerRecord) -> bool {
     record.start.is_some() && process_start_id(record.pid) == record.start
 }
 
-/// Ends the process of the record. Returns a sentence for the events, or `None` when there was nothing to end.
+/// Ends a worker whom no daemon will look after any more, by the stop ladder. Returns a sentence, or `None` when it was
+/// gone. For an uninstall: where a daemon runs, the core decides.
 pub async fn end(record: &WorkerRecord) -> Option<String> {
-    if !is_alive(record) {
-        return None;
+    let (gone_in, gone) = oneshot::channel();
+    let start = record.start.as_ref()?;
+    let process = Process::adopt(record.pid, start, move |_| {
+        let _ = gone_in.send(());
+    })
+    .ok()?;
+    let ladder = StopLadder::new(footprint(record.pid), StopReason::Planned, Mono(0));
+    let patience = ladder.kill_at - ladder.since;
+    tokio::pin!(gone);
+    process.terminate();
+    let obeyed = tokio::time::timeout(patience, &mut gone).await.is_ok();
+    if !obeyed {
+        process.kill_group();
+        let _ = tokio::time::timeout(patience, &mut gone).await;
     }
-    let pid = Pid::from_raw(i32::try_from(record.pid).ok()?);
-    let patience = patience(record.pid);
-    let _ = kill(pid, Signal::SIGTERM);
-    let _ = kill(pid, Signal::SIGCONT);
-    let gone = tokio::time::timeout(patience, gone(record)).await.is_ok();
-    if !gone {
-        let _ = killpg(pid, Signal::SIGKILL);
-        let _ = tokio::time::timeout(patience, self::gone(record)).await;
-    }
-    let how = if gone { "stopped" } else { "killed" };
-    Some(format!("worker {} (pid {}) had outlived the last daemon and was {how}", record.generation, record.pid))
+    let how = if obeyed { "stopped" } else { "killed" };
+    Some(format!("worker {} (pid {}) had outlived its daemon and was {how}", record.generation, record.pid))
 }
 
-/// Workers of whom nothing is known but that they listen in this home under our uid. Sockets that nobody serves are
-/// removed: the caller holds the home's lock, so no living daemon needs them.
-pub async fn listening(home: &Path) -> Vec<WorkerRecord> {
-    let Ok(entries) = std::fs::read_dir(home) else { return Vec::new() };
-    let mut found = Vec::new();
-    for entry in entries.flatten() {
-        let Some(generation) = entry.file_name().to_str().and_then(generation_of) else { continue };
-        match UnixStream::connect(entry.path()).await {
-            Ok(stream) => found.extend(record_of(&stream, generation)),
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-                let _ = std::fs::remove_file(entry.path());
+/// Where a record's worker listens.
+#[must_use]
+pub fn socket_of(record: &WorkerRecord, home: &Home) -> PathBuf {
+    record.socket.clone().unwrap_or_else(|| home.worker_socket(Generation(record.generation)))
+}
+
+/// Looks for everybody. The caller holds the home's lock: sockets that nobody serves are removed.
+pub async fn survey(home: &Home, records: Vec<WorkerRecord>, epoch: u64) -> Survey {
+    let mut survey = Survey::default();
+    let mut known = Vec::new();
+    let mut asked = JoinSet::new();
+    for record in records {
+        let socket = socket_of(&record, home);
+        match gone(&record) {
+            Some(note) => survey.notes.push(note),
+            None => {
+                known.push(socket.clone());
+                asked.spawn(async move { Ok(ask(record, socket, epoch).await) });
             }
-            Err(error) => tracing::warn!(%error, socket = %entry.path().display(), "a worker's socket does not answer"),
         }
     }
-    found
+    for (socket, generation) in worker_sockets(home.root()) {
+        if !known.contains(&socket) {
+            asked.spawn(stray(socket, generation, epoch));
+        }
+    }
+    while let Some(answer) = asked.join_next().await {
+        match answer {
+            Ok(Ok(leftover)) => survey.workers.push(leftover),
+            Ok(Err(Some(note))) => survey.notes.push(note),
+            Ok(Err(None)) => {}
+            Err(error) => survey.notes.push(format!("asking a worker of the last daemon failed: {error}")),
+        }
+    }
+    survey.workers.sort_by_key(|leftover| leftover.record.generation);
+    survey
+}
+
+/// Why there is nothing to adopt under this record, if so.
+fn gone(record: &WorkerRecord) -> Option<String> {
+    let WorkerRecord { pid, generation, .. } = record;
+    if !is_alive(record) {
+        let now = match process_start_id(*pid) {
+            Some(_) => "its pid is another process's now, which is left alone",
+            None => "it is gone",
+        };
+        return Some(format!("worker {generation} (pid {pid}) ended while no daemon ran: {now}"));
+    }
+    let status = ended_unwatched(*pid)?;
+    Some(format!("worker {generation} (pid {pid}) ended while no daemon ran: {status}"))
+}
+
+/// Asks a process that is the record's own.
+async fn ask(record: WorkerRecord, socket: PathBuf, epoch: u64) -> Leftover {
+    let address = Address { socket, nonce: record.nonce.clone(), epoch };
+    let introduced = tokio::time::timeout(ANSWER, introduce(&record, &address)).await;
+    let (found, status) = match introduced.unwrap_or(Err(Silence::Useless(LinkError::TimedOut(ANSWER).to_string()))) {
+        Ok(status) if status.phase == Phase::Ready => (Inherited::Ready(facts(&status)), Some(status)),
+        Ok(_) => (Inherited::Loading { remaining: remaining(&record, wall()) }, None),
+        Err(Silence::NotYet) => (Inherited::Loading { remaining: remaining(&record, wall()) }, None),
+        Err(Silence::Useless(why)) => (Inherited::Silent { why }, None),
+    };
+    Leftover { record, found, status }
+}
+
+/// Why a living worker gave no report.
+enum Silence {
+    /// It is so young that it may not listen yet.
+    NotYet,
+    /// It will not, or somebody else answers in its place.
+    Useless(String),
+}
+
+async fn introduce(record: &WorkerRecord, address: &Address) -> Result<WorkerStatus, Silence> {
+    let useless = |why: String| Err(Silence::Useless(why));
+    let call = match Call::open(&address.socket).await {
+        Ok(call) => call,
+        Err(LinkError::Connect { source, .. })
+            if matches!(source.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
+                && is_young(record, wall()) =>
+        {
+            return Err(Silence::NotYet);
+        }
+        Err(error) => return useless(error.to_string()),
+    };
+    match call.peer {
+        Some((pid, _)) if pid == record.pid => {}
+        Some((pid, _)) => return useless(format!("process {pid} answers at its socket")),
+        None => return useless("nobody can tell who answers at its socket".to_owned()),
+    }
+    match call.status(address).await {
+        Ok(status) if status.nonce == record.nonce && status.generation == record.generation => Ok(status),
+        Ok(_) => useless("it gives itself out for another worker".to_owned()),
+        Err(error) => useless(error.to_string()),
+    }
+}
+
+/// What is left of the time that a worker may load. A clock that was set back gives nobody more than all of it.
+fn remaining(record: &WorkerRecord, now: Wall) -> Duration {
+    let (Some(spawned), Some(until)) = (record.spawned_at, record.ready_by) else { return Duration::ZERO };
+    let all = until.0.saturating_sub(spawned.0);
+    Duration::from_millis(until.0.saturating_sub(now.0).min(all))
+}
+
+fn is_young(record: &WorkerRecord, now: Wall) -> bool {
+    record.spawned_at.is_some_and(|spawned| now >= spawned && now < spawned + BINDING)
+}
+
+/// Asks whoever listens where a worker would, though no record explains it. `Err(None)`: nobody did.
+async fn stray(socket: PathBuf, generation: u64, epoch: u64) -> Result<Leftover, Option<String>> {
+    let name = socket.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let ignored = |why: String| Err(Some(format!("{name}: {why}; whoever it is, it is left alone")));
+    let call = match tokio::time::timeout(ANSWER, Call::open(&socket)).await {
+        Ok(Ok(call)) => call,
+        Ok(Err(LinkError::Connect { source, .. })) if source.kind() == ErrorKind::ConnectionRefused => {
+            let _ = std::fs::remove_file(&socket);
+            return Err(None);
+        }
+        Ok(Err(error)) => return ignored(error.to_string()),
+        Err(_) => return ignored(LinkError::TimedOut(ANSWER).to_string()),
+    };
+    let Some((pid, uid)) = call.peer else { return ignored("nobody can tell who listens there".to_owned()) };
+    if uid != nix::unistd::geteuid().as_raw() || pid == std::process::id() {
+        return ignored(format!("process {pid} of uid {uid} listens there"));
+    }
+    // Its start time first: should it end while it answers, its pid's next owner is not taken for it.
+    let start = process_start_id(pid);
+    let address = Address { socket: socket.clone(), nonce: String::new(), epoch };
+    match tokio::time::timeout(ANSWER, call.status(&address)).await {
+        Ok(Ok(status)) if status.pid == pid && status.generation == generation => {
+            let nonce = status.nonce;
+            let record =
+                WorkerRecord { pid, start, generation, nonce, socket: Some(socket), ..WorkerRecord::default() };
+            let why = "its record was lost".to_owned();
+            Ok(Leftover { record, found: Inherited::Silent { why }, status: None })
+        }
+        Ok(Ok(_)) => ignored(format!("process {pid} gives itself out for another worker")),
+        Ok(Err(error)) => ignored(format!("process {pid} is no worker: {error}")),
+        Err(_) => ignored(format!("process {pid} did not show that it is a worker within {} ms", ANSWER.as_millis())),
+    }
+}
+
+/// Sockets where workers of this home listen, or did.
+fn worker_sockets(home: &Path) -> Vec<(PathBuf, u64)> {
+    let Ok(entries) = std::fs::read_dir(home) else { return Vec::new() };
+    let socket = |entry: std::fs::DirEntry| Some((entry.path(), generation_of(entry.file_name().to_str()?)?));
+    entries.flatten().filter_map(socket).collect()
 }
 
 /// `N` of `worker-N.sock`.
 fn generation_of(name: &str) -> Option<u64> {
     name.strip_prefix("worker-")?.strip_suffix(".sock")?.parse().ok()
-}
-
-fn record_of(stream: &UnixStream, generation: u64) -> Option<WorkerRecord> {
-    let peer = stream.peer_cred().ok()?;
-    let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok())?;
-    if peer.uid() != nix::unistd::geteuid().as_raw() || pid == std::process::id() {
-        return None;
-    }
-    Some(WorkerRecord { pid, start: process_start_id(pid), generation, nonce: String::new() })
-}
-
-async fn gone(record: &WorkerRecord) {
-    while is_alive(record) {
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
 }
 
 #[cfg(test)]
@@ -97,11 +247,35 @@ mod tests {
 
     #[tokio::test]
     async fn a_socket_nobody_serves_goes_and_our_own_is_no_leftover() {
-        let home = tempfile::tempdir().unwrap();
-        let (dead, ours) = (home.path().join("worker-1.sock"), home.path().join("worker-2.sock"));
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(folder.path()).unwrap();
+        let (dead, ours) = (home.root().join("worker-1.sock"), home.root().join("worker-2.sock"));
         drop(UnixListener::bind(&dead).unwrap());
         let _served = UnixListener::bind(&ours).unwrap();
-        assert_eq!(listening(home.path()).await, []);
+        let survey = survey(&home, Vec::new(), 1).await;
+        assert_eq!(survey.workers, []);
+        assert!(survey.notes.len() == 1 && survey.notes[0].contains("left alone"), "{:?}", survey.notes);
         assert!(!dead.exists() && ours.exists());
+    }
+
+    #[tokio::test]
+    async fn records_without_their_process_are_notes() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(folder.path()).unwrap();
+        let reused = WorkerRecord { pid: std::process::id(), generation: 1, ..WorkerRecord::default() };
+        let gone = WorkerRecord { pid: u32::MAX - 1, start: process_start_id(1), generation: 2, ..reused.clone() };
+        let survey = survey(&home, vec![reused, gone], 1).await;
+        assert_eq!(survey.workers, []);
+        assert!(survey.notes[0].contains("another process's now"), "{:?}", survey.notes);
+        assert!(survey.notes[1].contains("it is gone"), "{:?}", survey.notes);
+    }
+
+    #[test]
+    fn the_time_left_to_load_survives_a_clock_that_jumps() {
+        let record =
+            WorkerRecord { spawned_at: Some(Wall(1000)), ready_by: Some(Wall(5000)), ..WorkerRecord::default() };
+        let left = |now| remaining(&record, Wall(now)).as_millis();
+        assert_eq!((left(2000), left(9000), left(0)), (3000, 0, 4000));
+        assert_eq!(remaining(&WorkerRecord::default(), Wall(0)), Duration::ZERO);
     }
 }

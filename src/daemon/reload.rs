@@ -5,8 +5,12 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
+use super::boot_config;
 use super::driver::Request;
 use crate::config::{self, Change, Config, When};
+use crate::control::view::Status;
+use crate::service::is_started_by_init;
+use crate::supervisor::Code;
 use crate::supervisor::verbs::{Outcome, OutcomeKind};
 use crate::telemetry::{Logging, RequestsLog};
 
@@ -19,6 +23,8 @@ pub struct Reloader {
     pub home: PathBuf,
     /// In force.
     pub config: watch::Receiver<Arc<Config>>,
+    /// As last published: it says whether anything is in force at all.
+    pub status: watch::Receiver<Arc<Status>>,
     /// To the driver.
     pub requests: mpsc::Sender<Request>,
     /// Follows `[log]`.
@@ -31,16 +37,20 @@ impl Reloader {
     /// Reads, judges and applies the file. A bad file changes nothing but `status`, which then shows its problems.
     pub async fn reload(&self) -> Outcome {
         let old = self.config.borrow().clone();
-        let fresh = match self.read() {
+        let unconfigured =
+            self.status.borrow().cause.as_ref().is_some_and(|cause| cause.code == Code::ConfigError.as_str());
+        let fresh = match boot_config::judge_file(&self.file, &self.home) {
             Ok(fresh) => fresh,
-            Err(problems) => {
-                let message = format!(
-                    "rejected, still running the old configuration: {}; see `mlxsupctl config check`",
-                    problems.join("; ")
-                );
-                tracing::warn!("{message}");
-                let config = Box::new((*old).clone());
-                let _ = self.requests.send(Request::Reconfigure { config, pending: Vec::new(), problems }).await;
+            Err(rejection) => {
+                let stays = if unconfigured {
+                    "there is still none to serve with"
+                } else {
+                    "still running the old configuration"
+                };
+                let problems = rejection.problems;
+                let message = format!("rejected, {stays}: {}; see `mlxsupctl config check`", problems.join("; "));
+                // Logged by the driver, where it becomes an event.
+                let _ = self.requests.send(Request::Rejected { problems }).await;
                 return Outcome::new(OutcomeKind::Failed, message);
             }
         };
@@ -48,23 +58,16 @@ impl Reloader {
         self.logging.configure(&fresh.log);
         self.requests_log.configure(&fresh.log);
         let pending = keys(&changes, When::NextWorker);
-        let message = describe(&changes);
+        let message =
+            if unconfigured { "accepted, the worker starts".to_owned() } else { describe(&changes, &old, &fresh) };
         tracing::info!("configuration reloaded: {message}");
-        let request = Request::Reconfigure { config: Box::new(fresh), pending, problems: Vec::new() };
+        boot_config::remember(&fresh, &self.home);
+        let request = Request::Reconfigure { config: Box::new(fresh), pending };
         if self.requests.send(request).await.is_err() {
             return Outcome::new(OutcomeKind::Failed, "the daemon is going down");
         }
         let kind = if changes.is_empty() { OutcomeKind::Already } else { OutcomeKind::Done };
         Outcome::new(kind, message)
-    }
-
-    fn read(&self) -> Result<Config, Vec<String>> {
-        let fresh = config::load(&self.file).map_err(|error| match error {
-            config::LoadError::Invalid(problems) => problems.iter().map(config::Problem::one_line).collect(),
-            other => vec![other.to_string()],
-        })?;
-        let problems = config::check_home(&fresh, &self.home);
-        if problems.is_empty() { Ok(fresh) } else { Err(problems.iter().map(config::Problem::one_line).collect()) }
     }
 }
 
@@ -72,21 +75,26 @@ fn keys(changes: &[Change], when: When) -> Vec<String> {
     changes.iter().filter(|change| change.when == when).map(|change| change.key.clone()).collect()
 }
 
-fn describe(changes: &[Change]) -> String {
+fn describe(changes: &[Change], old: &Config, fresh: &Config) -> String {
     if changes.is_empty() {
         return "nothing has changed".to_owned();
     }
+    let install = if is_started_by_init() { "needs `mlxsupctl install`" } else { "after a restart of the daemon" };
     let parts = [
         (When::Applied, "applied"),
         (When::NextWorker, "at the next worker (`mlxsupctl restart`)"),
-        (When::NeedsInstall, "after a restart of the daemon"),
+        (When::NeedsInstall, install),
     ];
-    let said: Vec<String> = parts
+    let mut said: Vec<String> = parts
         .into_iter()
         .filter_map(|(when, words)| {
             let keys = keys(changes, when);
             (!keys.is_empty()).then(|| format!("{words}: {}", keys.join(", ")))
         })
         .collect();
+    // The unit was written for the shorter grace, and its manager kills when that is over.
+    if fresh.drain.grace > old.drain.grace && is_started_by_init() {
+        said.push("run `mlxsupctl install`, so that a stop waits for the longer drain.grace".to_owned());
+    }
     said.join("; ")
 }

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::program::Program;
 use crate::memory::StartId;
-use crate::supervisor::Persistent;
+use crate::supervisor::{Persistent, Wall};
 
 /// Version of the document.
 const SCHEMA: u32 = 1;
@@ -22,13 +23,17 @@ pub struct State {
     /// What the core wants kept.
     #[serde(default)]
     pub core: Persistent,
-    /// The worker, if one runs.
+    /// The workers that run.
     #[serde(default)]
-    pub worker: Option<WorkerRecord>,
+    pub workers: Vec<WorkerRecord>,
+    /// Where earlier releases kept their only worker; read, never written.
+    #[serde(default, rename = "worker", skip_serializing)]
+    former: Option<WorkerRecord>,
 }
 
-/// Enough to know a worker again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Enough to know a worker again, and to go on watching it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct WorkerRecord {
     /// Process id.
     pub pid: u32,
@@ -38,11 +43,36 @@ pub struct WorkerRecord {
     pub generation: u64,
     /// Its nonce.
     pub nonce: String,
+    /// Where it listens; absent: the usual place for its generation.
+    pub socket: Option<PathBuf>,
+    /// When it was spawned.
+    pub spawned_at: Option<Wall>,
+    /// Until when it may load.
+    pub ready_by: Option<Wall>,
+    /// Length of its log when it was spawned, bytes: its own words begin there.
+    pub log_from: u64,
+    /// The program it was started from.
+    pub program: Option<Program>,
+}
+
+impl State {
+    /// Adds a worker, in the place of one of the same generation.
+    pub fn remember(&mut self, record: WorkerRecord) {
+        self.forget(record.generation);
+        self.workers.push(record);
+    }
+
+    /// Removes a worker; false when there was none.
+    pub fn forget(&mut self, generation: u64) -> bool {
+        let before = self.workers.len();
+        self.workers.retain(|worker| worker.generation != generation);
+        self.workers.len() < before
+    }
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { schema: SCHEMA, epoch: 0, core: Persistent::default(), worker: None }
+        Self { schema: SCHEMA, epoch: 0, core: Persistent::default(), workers: Vec::new(), former: None }
     }
 }
 
@@ -60,14 +90,9 @@ pub struct WriteError {
 /// reported as the second value.
 #[must_use]
 pub fn read(path: &Path) -> (State, Option<String>) {
-    let problem = match std::fs::read(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return (State::default(), None),
-        Err(error) => error.to_string(),
-        Ok(bytes) => match serde_json::from_slice::<State>(&bytes) {
-            Ok(state) if state.schema == SCHEMA => return (state, None),
-            Ok(state) => format!("its schema is {}, this daemon knows {SCHEMA}", state.schema),
-            Err(error) => error.to_string(),
-        },
+    let problem = match look(path) {
+        Ok(state) => return (state, None),
+        Err(problem) => problem,
     };
     let aside = path.with_extension(format!("json.bad-{}", std::process::id()));
     let moved = match std::fs::rename(path, &aside) {
@@ -75,6 +100,26 @@ pub fn read(path: &Path) -> (State, Option<String>) {
         Err(error) => format!("it could not be set aside either: {error}"),
     };
     (State::default(), Some(format!("{} is unreadable ({problem}); {moved}; starting afresh", path.display())))
+}
+
+/// Reads the state and leaves the file alone, whatever it is. A missing one is a first start.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn look(path: &Path) -> Result<State, String> {
+    match std::fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(State::default()),
+        Err(error) => Err(error.to_string()),
+        Ok(bytes) => match serde_json::from_slice::<State>(&bytes) {
+            Ok(mut state) if state.schema == SCHEMA => {
+                let former = state.former.take();
+                state.workers.extend(former);
+                Ok(state)
+            }
+            Ok(state) => Err(format!("its schema is {}, this daemon knows {SCHEMA}", state.schema)),
+            Err(error) => Err(error.to_string()),
+        },
+    }
 }
 
 /// Writes the state so that a crash at any moment leaves the old or the new one.
@@ -133,5 +178,28 @@ mod tests {
         let (state, problem) = read(&path);
         assert_eq!((state.epoch, state.core.generation, state.core.standing), (3, 9, Standing::Unloaded));
         assert_eq!(problem, None);
+    }
+
+    #[test]
+    fn the_only_worker_of_an_earlier_release_is_one_of_many_now() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("state.json");
+        let worker = r#"{"pid": 7, "start": "x", "generation": 3, "nonce": "abc"}"#;
+        std::fs::write(&path, format!(r#"{{"schema": 1, "epoch": 3, "worker": {worker}}}"#)).unwrap();
+        let (state, problem) = read(&path);
+        assert_eq!(problem, None);
+        assert_eq!((state.workers.len(), state.workers[0].pid, state.workers[0].generation), (1, 7, 3));
+        write(&path, &state).unwrap();
+        assert_eq!(read(&path), (state, None));
+    }
+
+    #[test]
+    fn a_worker_is_remembered_once_and_forgotten() {
+        let mut state = State::default();
+        for pid in [7, 8] {
+            state.remember(WorkerRecord { pid, generation: 3, ..WorkerRecord::default() });
+        }
+        assert_eq!((state.workers.len(), state.workers[0].pid), (1, 8));
+        assert!(state.forget(3) && !state.forget(3));
     }
 }

@@ -68,9 +68,40 @@ pub enum LinkError {
 /// # Errors
 /// When the worker does not answer sensibly within `timeout`.
 pub async fn status(address: &Address, timeout: Duration) -> Result<WorkerStatus, LinkError> {
-    let body = exchange(address, Method::GET, path::STATUS, timeout).await?;
-    let status: WorkerStatus = serde_json::from_slice(&body)?;
+    understand(&exchange(address, Method::GET, path::STATUS, timeout).await?)
+}
+
+fn understand(body: &[u8]) -> Result<WorkerStatus, LinkError> {
+    let status: WorkerStatus = serde_json::from_slice(body)?;
     if status.protocol == PROTOCOL { Ok(status) } else { Err(LinkError::Protocol { theirs: status.protocol }) }
+}
+
+/// A connection whose other end is still to be judged.
+#[derive(Debug)]
+pub struct Call {
+    stream: UnixStream,
+    /// Process and user at the other end, as the kernel says.
+    pub peer: Option<(u32, u32)>,
+}
+
+impl Call {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When nobody listens.
+    pub async fn open(socket: &Path) -> Result<Self, LinkError> {
+        let stream = connect(socket).await?;
+        let peer = stream.peer_cred().ok().and_then(|peer| Some((u32::try_from(peer.pid()?).ok()?, peer.uid())));
+        Ok(Self { stream, peer })
+    }
+
+    /// `GET /status` of whoever is there. Without a time limit.
+    ///
+    /// # Errors
+    /// When it does not answer sensibly.
+    pub async fn status(self, address: &Address) -> Result<WorkerStatus, LinkError> {
+        understand(&exchange_on(self.stream, address, Method::GET, path::STATUS).await?)
+    }
 }
 
 /// `POST /control/clear-cache`; the reply is the memory afterwards.
@@ -90,6 +121,10 @@ async fn exchange(address: &Address, method: Method, path: &str, timeout: Durati
 
 async fn exchange_now(address: &Address, method: Method, path: &str) -> Result<Bytes, LinkError> {
     let stream = connect(&address.socket).await?;
+    exchange_on(stream, address, method, path).await
+}
+
+async fn exchange_on(stream: UnixStream, address: &Address, method: Method, path: &str) -> Result<Bytes, LinkError> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::builder()
         .method(method)

@@ -12,6 +12,12 @@
 pub mod canary;
 pub mod client;
 pub mod events;
+#[cfg(target_os = "macos")]
+mod kqueue;
+#[cfg(target_os = "linux")]
+mod pidfd;
+#[cfg(target_os = "linux")]
+mod pidfd_ffi;
 pub mod probe;
 pub mod process;
 mod process_ffi;

@@ -44,13 +44,58 @@ pub struct Watch {
     pub report: watch::Sender<Option<WorkerStatus>>,
 }
 
+/// What is known of a worker's readiness when its watch begins.
+#[derive(Debug)]
+pub enum Readiness {
+    /// It was just spawned: it writes a newline into this pipe.
+    Told(OwnedFd),
+    /// It was adopted while it loads, and its pipe is gone: it is asked until it says so.
+    Asked,
+    /// It was adopted ready, with this report.
+    Known(Box<WorkerStatus>),
+    /// It is of no use any more; only its end is awaited.
+    Past,
+}
+
 /// Runs until the task is aborted (when the worker has exited).
-pub async fn watch(watch: Watch, ready: OwnedFd) {
-    if !wait_ready(&watch, ready).await {
-        // End-of-file without a newline: the exit watch tells the rest. Probing goes on, in case it only closed the pipe.
-        probe_forever(&watch, LOADING_INTERVAL).await;
-        return;
+pub async fn watch(watch: Watch, readiness: Readiness) {
+    match readiness {
+        Readiness::Told(pipe) => {
+            if !wait_ready(&watch, pipe).await {
+                // End-of-file without a newline: the exit watch tells the rest. Probing goes on, in case it only closed
+                // the pipe.
+                probe_forever(&watch, LOADING_INTERVAL).await;
+                return;
+            }
+            first_status(&watch).await;
+        }
+        Readiness::Asked => {
+            ask_ready(&watch).await;
+            first_status(&watch).await;
+        }
+        Readiness::Known(status) => {
+            watch.report.send_replace(Some(*status));
+        }
+        Readiness::Past => {}
     }
+    probe_forever(&watch, watch.interval).await;
+}
+
+/// Probes the loading worker until it says that it is ready.
+async fn ask_ready(watch: &Watch) {
+    let mut ticks = tokio::time::interval(LOADING_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        probe(watch).await;
+        if watch.report.borrow().as_ref().is_some_and(|status| status.phase == Phase::Ready) {
+            return;
+        }
+    }
+}
+
+/// Reports the worker that has said that it is ready.
+async fn first_status(watch: &Watch) {
     let status = loop {
         match client::status(&watch.address, watch.timeout).await {
             Ok(status) => break status,
@@ -63,7 +108,6 @@ pub async fn watch(watch: Watch, ready: OwnedFd) {
     let facts = facts(&status);
     watch.report.send_replace(Some(status));
     let _ = watch.events.send(Event::WorkerReady { generation: watch.generation, facts });
-    probe_forever(&watch, watch.interval).await;
 }
 
 /// Probes the loading worker until its newline; false at end-of-file.
@@ -141,7 +185,9 @@ fn answer(status: &WorkerStatus) -> Answer {
     }
 }
 
-fn facts(status: &WorkerStatus) -> WorkerFacts {
+/// What a ready worker serves, by its own report.
+#[must_use]
+pub fn facts(status: &WorkerStatus) -> WorkerFacts {
     WorkerFacts {
         model: status.model.as_ref().map_or_else(String::new, |model| model.name.clone()),
         context_tokens: status.model.as_ref().map(|model| model.context_tokens),

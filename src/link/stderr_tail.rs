@@ -27,6 +27,18 @@ impl StderrTail {
         Self { path: path.to_owned(), from }
     }
 
+    /// The words of a worker that were known to begin here.
+    #[must_use]
+    pub fn from(path: &Path, from: u64) -> Self {
+        Self { path: path.to_owned(), from }
+    }
+
+    /// Length of the file at the beginning, bytes.
+    #[must_use]
+    pub fn begins_at(&self) -> u64 {
+        self.from
+    }
+
     /// The last lines written since, oldest first; empty when there are none or the file cannot be read.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {

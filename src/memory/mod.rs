@@ -35,7 +35,7 @@ use darwin as platform;
 #[cfg(target_os = "linux")]
 use linux as platform;
 
-pub use probe::{Probe, ProbeError, WorkerReading};
+pub use probe::{Probe, ProbeError, WorkerReading, machine_bytes};
 pub use process::{
     ProcessUsage, StartId, footprint, host_wired, out_of_memory_kills, process_is_stopped, process_start_id,
     process_usage,

@@ -25,7 +25,9 @@ pub enum ProbeError {
         source: io::Error,
     },
     /// The kernel refused its page counters.
-    #[error("the kernel does not tell its memory statistics ({call} answered {code}); see `mlxsupctl doctor`")]
+    #[error(
+        "the kernel does not tell its memory statistics ({call} answered {code}); report the system and its version"
+    )]
     Refused {
         /// Which call.
         call: &'static str,
@@ -78,6 +80,14 @@ pub(super) struct MemoryReading {
     pub compressed: Option<u64>,
     /// Locked and resident.
     pub wired: Option<u64>,
+}
+
+/// The machine's memory in bytes; `None` where it cannot be read.
+#[must_use]
+pub fn machine_bytes() -> Option<u64> {
+    let refresh = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    let totals = System::new_with_specifics(refresh).ok()?;
+    Some(totals.total_memory()).filter(|total| *total > 0)
 }
 
 /// Takes samples. Keeps descriptors and previous counters; one per daemon.

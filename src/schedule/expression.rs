@@ -83,12 +83,30 @@ impl Expression {
     fn next_occurrence(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let zone = self.zone;
         let reading = zone.reading(after)?;
-        let first = self.first_mapped(reading, after, |reading| zone.instants(reading).earliest());
-        // A last showing may belong to an earlier reading than the present one, by the length of a fold at hand.
-        let set_back = zone.offset(after).saturating_sub(zone.offset(after.checked_add_signed(LONGEST_FOLD)?)).max(0);
+        let first = self.next_first_showing(reading, after);
+        // Up to the first showing, or for a day, whichever is less, clocks change at most once.
+        let horizon = after.checked_add_signed(LONGEST_FOLD)?;
+        let horizon = first.map_or(horizon, |first| first.min(horizon));
+        let set_back = zone.offset(after).saturating_sub(zone.offset(horizon)).max(0);
+        if set_back == 0 && first.is_some_and(|first| first == horizon) {
+            return first;
+        }
+        // A last showing may belong to an earlier reading than the present one, by the length of the fold at hand.
         let from = reading.checked_sub_signed(TimeDelta::seconds(i64::from(set_back)))?;
         let last = self.first_mapped(from, after, |reading| zone.instants(reading).latest());
         [first, last].into_iter().flatten().min()
+    }
+
+    /// The first showing of the next reading that has one; `None` also when that showing is past. Then `after` lies in
+    /// the second pass of a fold, and up to its end the last showings come sooner.
+    fn next_first_showing(&self, reading: NaiveDateTime, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let mut reading = self.next_reading(reading)?;
+        loop {
+            match self.zone.instants(reading).earliest() {
+                Some(at) => return Some(at).filter(|at| *at > after),
+                None => reading = self.next_reading(reading)?,
+            }
+        }
     }
 
     /// Walks the readings later than `from` until one maps to an instant later than `after`. Ends, because readings that

@@ -9,6 +9,8 @@
 
 mod crontab;
 mod expression;
+#[cfg(test)]
+mod oracle_tests;
 mod zone;
 
 pub use expression::Expression;

@@ -195,28 +195,6 @@ fn every_daily_time_fires_exactly_once_a_day() {
     }
 }
 
-/// A second opinion on two years, every change of clocks included.
-#[test]
-fn croner_agrees() {
-    let parser = croner::parser::CronParser::builder().seconds(croner::parser::Seconds::Optional).build();
-    for zone in ZONES {
-        for text in
-            ["0 4 * * *", "30 2 * * *", "30 1 * * 1-5", "15 0 * * sun", "*/30 * * * *", "17 */3 * * *", "0 3 13 * 5"]
-        {
-            let ours = expression(text, *zone);
-            let theirs = parser.parse(text).unwrap();
-            let from = zone.with_ymd_and_hms(2026, 1, 1, 0, 0, 1).unwrap();
-            let end = zone.with_ymd_and_hms(2028, 1, 1, 0, 0, 0).unwrap();
-            let mut at = Wall(u64::try_from(from.timestamp_millis()).unwrap());
-            for expected in theirs.iter_from(from, croner::Direction::Forward).take_while(|next| *next < end) {
-                at = ours.next_after(at).unwrap();
-                let got = DateTime::from_timestamp_millis(i64::try_from(at.0).unwrap()).unwrap().with_timezone(zone);
-                assert_eq!(got, expected, "`{text}` in {zone}");
-            }
-        }
-    }
-}
-
 #[test]
 fn messages_name_the_field_and_the_remedy() {
     let mut said = String::new();

@@ -7,8 +7,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod installed;
 mod template;
 
+pub use installed::{Installed, read_plist, read_systemd_service};
 use template::{Escape, Template};
 
 const PLIST: &str = include_str!("../../launchd/io.github.mlxsup.mlxsupd.plist.in");
@@ -16,9 +18,15 @@ const SERVICE: &str = include_str!("../../etc/systemd/mlxsup.service.in");
 const SOCKET: &str = include_str!("../../etc/systemd/mlxsup.socket.in");
 const TCP_SOCKET: &str = include_str!("../../etc/systemd/mlxsup-tcp.socket.in");
 
-/// What the service manager waits beyond `drain.grace` before it kills the daemon: the stop ladder of the worker (10 s
-/// plus 1 s per 4 GiB of footprint, extended while it shrinks) and the look whether its memory came back.
+/// The least that the service manager waits beyond `drain.grace` before it kills the daemon.
 pub const STOP_MARGIN: Duration = Duration::from_secs(60);
+
+/// What a worker is given to end after SIGTERM, whatever its size, and what the daemon needs around it: extensions while
+/// the footprint shrinks, and a look whether the memory came back.
+const STOP_BASE: Duration = Duration::from_secs(40);
+
+/// The stop ladder's patience: a second per so many bytes of a worker.
+const BYTES_PER_SECOND_OF_PATIENCE: u64 = 4 << 30;
 
 /// Everything the units depend on. All paths absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +47,8 @@ pub struct UnitFacts {
     pub owner: Option<Owner>,
     /// `drain.grace`.
     pub grace: Duration,
+    /// The machine's memory: no worker is larger, and ending a large one takes longer.
+    pub machine_bytes: u64,
     /// `listen.tcp`.
     pub tcp: Option<SocketAddr>,
 }
@@ -133,6 +143,14 @@ pub fn systemd_tcp_socket(facts: &UnitFacts) -> Result<Option<String>, UnitError
 }
 
 impl UnitFacts {
+    /// From SIGTERM to the service manager's SIGKILL: what runs may finish (`drain.grace`), then the worker ends. Killing
+    /// the daemon earlier would cut streams and leave a worker behind.
+    #[must_use]
+    pub fn stop_timeout(&self) -> Duration {
+        let ladder = Duration::from_secs(self.machine_bytes.div_ceil(BYTES_PER_SECOND_OF_PATIENCE));
+        self.grace.saturating_add((STOP_BASE + ladder).max(STOP_MARGIN))
+    }
+
     /// A template with what all formats share; `paths` and `names` say how the format escapes each.
     fn template<'t>(&self, text: &'t str, paths: Escape, names: Escape) -> Result<Template<'t>, UnitError> {
         let mut template = Template::new(text);
@@ -155,8 +173,7 @@ impl UnitFacts {
         if let Some(group) = group {
             template.set("GROUP", writable("group", group)?, names);
         }
-        let stop = self.grace.saturating_add(STOP_MARGIN).as_secs();
-        template.set("STOP_TIMEOUT", &stop.to_string(), names);
+        template.set("STOP_TIMEOUT", &self.stop_timeout().as_secs().to_string(), names);
         Ok(template)
     }
 }

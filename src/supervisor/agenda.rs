@@ -2,8 +2,14 @@
 //!
 //! The daemon says when a nominal time is reached; this decides when, or whether, it is acted on.
 
+use std::time::Duration;
+
 use super::time::{Mono, Wall};
 use crate::config::{Action, IfBusy, Schedule};
+
+/// Longest time for which another operation may hold back a firing that is to run when its window is over. A load of the
+/// largest models takes minutes, a stop ladder too.
+const HELD_BACK_MAX: Duration = Duration::from_secs(1800);
 
 /// A firing that waits.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,7 +18,7 @@ pub struct Due {
     pub name: String,
     /// What is to be done.
     pub action: Action,
-    /// The nominal time, for people.
+    /// The latest nominal time it stands for.
     pub nominal: Wall,
     /// Not before this (jitter).
     pub not_before: Mono,
@@ -27,8 +33,10 @@ pub struct Due {
 pub enum Choice {
     /// Act.
     Act,
-    /// Leave it out.
-    Skip,
+    /// Leave it out: no quiet moment came in its window.
+    SkipBusy,
+    /// Leave it out: another operation was under way all the time.
+    SkipHeldBack,
     /// Look again at its next deadline, or when the service becomes quiet.
     Wait,
 }
@@ -40,9 +48,10 @@ pub struct Agenda {
 }
 
 impl Agenda {
-    /// Takes in a firing. A second firing of a schedule that still waits is coalesced into the first.
+    /// Takes in a firing. One of a schedule that still waits is coalesced with the one that waits, which is then `false`.
     pub fn came_due(&mut self, schedule: &Schedule, nominal: Wall, dice: u64, now: Mono) -> bool {
-        if self.due.iter().any(|due| due.name == schedule.name) {
+        if let Some(waiting) = self.due.iter_mut().find(|due| due.name == schedule.name) {
+            waiting.nominal = nominal;
             return false;
         }
         let jitter_ms = super::time::millis(schedule.jitter);
@@ -69,10 +78,17 @@ impl Agenda {
         self.due.iter().any(|due| due.name == name)
     }
 
-    /// Forgets firings of schedules that a reload removed.
-    pub fn keep_only(&mut self, schedules: &[Schedule]) {
-        self.due.retain(|due| {
-            due.name == super::recycle::NAME || schedules.iter().any(|schedule| schedule.name == due.name)
+    /// Follows a reload: forgets firings of schedules that are gone; the others do what the new list says.
+    pub fn follow(&mut self, schedules: &[Schedule]) {
+        self.due.retain_mut(|due| {
+            if due.name == super::recycle::NAME {
+                return true;
+            }
+            let Some(schedule) = schedules.iter().find(|schedule| schedule.name == due.name) else { return false };
+            due.action = schedule.action;
+            due.if_busy = schedule.if_busy;
+            due.quiet_until = due.not_before + schedule.wait_for_idle;
+            true
         });
     }
 
@@ -87,7 +103,8 @@ impl Agenda {
     /// The next instant at which a choice may change by itself.
     #[must_use]
     pub fn deadline(&self, now: Mono) -> Option<Mono> {
-        self.due.iter().map(|due| if now < due.not_before { due.not_before } else { due.quiet_until }).min()
+        let turns = |due: &Due| [due.not_before, due.quiet_until, due.quiet_until + HELD_BACK_MAX];
+        self.due.iter().filter_map(|due| turns(due).into_iter().find(|turn| now < *turn)).min()
     }
 }
 
@@ -102,16 +119,16 @@ fn choose(due: &Due, quiet: bool, free: bool, now: Mono) -> Choice {
     if now < due.quiet_until {
         return Choice::Wait;
     }
-    match (free, due.if_busy) {
-        (true, IfBusy::Run) => Choice::Act,
-        (true, IfBusy::Skip) | (false, _) => Choice::Skip,
+    match (due.if_busy, free) {
+        (IfBusy::Run, true) => Choice::Act,
+        (IfBusy::Run, false) if now < due.quiet_until + HELD_BACK_MAX => Choice::Wait,
+        (IfBusy::Skip, true) => Choice::SkipBusy,
+        (IfBusy::Run | IfBusy::Skip, false) => Choice::SkipHeldBack,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn due(if_busy: IfBusy) -> Due {
@@ -135,12 +152,30 @@ mod tests {
     fn a_busy_service_is_waited_for_then_run_or_skipped() {
         assert_eq!(choose(&due(IfBusy::Run), false, true, Mono(60_999)), Choice::Wait);
         assert_eq!(choose(&due(IfBusy::Run), false, true, Mono(61_000)), Choice::Act);
-        assert_eq!(choose(&due(IfBusy::Skip), false, true, Mono(61_000)), Choice::Skip);
+        assert_eq!(choose(&due(IfBusy::Skip), false, true, Mono(61_000)), Choice::SkipBusy);
     }
 
     #[test]
     fn another_operation_is_never_interrupted() {
-        assert_eq!(choose(&due(IfBusy::Run), true, false, Mono(2_000)), Choice::Wait);
-        assert_eq!(choose(&due(IfBusy::Run), true, false, Mono(61_000)), Choice::Skip);
+        let end = Mono(61_000) + HELD_BACK_MAX;
+        for (now, run, skip) in [
+            (Mono(2_000), Choice::Wait, Choice::Wait),
+            (Mono(61_000), Choice::Wait, Choice::SkipHeldBack),
+            (Mono(end.0 - 1), Choice::Wait, Choice::SkipHeldBack),
+            (end, Choice::SkipHeldBack, Choice::SkipHeldBack),
+        ] {
+            assert_eq!(choose(&due(IfBusy::Run), true, false, now), run, "{now:?}");
+            assert_eq!(choose(&due(IfBusy::Skip), true, false, now), skip, "{now:?}");
+        }
+    }
+
+    #[test]
+    fn every_turn_of_a_choice_has_a_deadline() {
+        let agenda = Agenda { due: vec![due(IfBusy::Run)] };
+        let end = Mono(61_000) + HELD_BACK_MAX;
+        for (now, deadline) in [(0, 1_000), (1_000, 61_000), (60_999, 61_000), (61_000, end.0)] {
+            assert_eq!(agenda.deadline(Mono(now)), Some(Mono(deadline)), "{now}");
+        }
+        assert_eq!(agenda.deadline(end), None);
     }
 }

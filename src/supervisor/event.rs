@@ -104,6 +104,13 @@ pub enum Event {
         /// The nominal time.
         nominal: Wall,
     },
+    /// Nominal times of a schedule have passed unseen and are left out; the last of them counts as done.
+    ScheduleLeftOut {
+        /// Its name; unknown ones are ignored.
+        name: String,
+        /// The last nominal time.
+        nominal: Wall,
+    },
     /// The size of the configured model on disk: a first guess of what its worker will need.
     ModelMeasured {
         /// Bytes; `None` when it cannot be told (another engine, a missing file).
@@ -165,9 +172,9 @@ pub enum Inherited {
         /// What is left of its `worker.start_timeout`.
         remaining: Duration,
     },
-    /// Its process lives and its socket does not answer: it is ended.
+    /// Its process lives, and its socket does not answer or not for it: it is ended.
     Silent {
-        /// What the link said.
+        /// What the link said, or who it is.
         why: String,
     },
 }

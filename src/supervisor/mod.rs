@@ -220,6 +220,7 @@ impl Supervisor {
             core.parked = Some(Parked { why: why.clone(), since: now.mono, retry_at });
             core.respawn = None;
         }
+        core.begin_schedules(now.wall);
         core
     }
 
@@ -239,12 +240,13 @@ impl Supervisor {
             Event::Sampled { sample } => self.sampled(&sample, now),
             Event::Operator { operation, verb } => self.operator(operation, &verb, now),
             Event::ScheduleDue { name, nominal } => self.schedule_due(&name, nominal, now.mono),
+            Event::ScheduleLeftOut { name, nominal } => self.schedule_done(&name, nominal),
             Event::ModelMeasured { bytes } => self.model_bytes = bytes,
             Event::Unconfigured { why } => self.unconfigured(why, now.mono),
             Event::ImageVetted { result } => self.image_vetted(result, now.mono),
             Event::ExecFailed { why } => self.exec_failed(&why, now.mono),
             Event::StopAsked { keep_worker } => self.stop_asked(keep_worker, now),
-            Event::Reconfigured { config } => self.reconfigured(*config, now.mono),
+            Event::Reconfigured { config } => self.reconfigured(*config, now),
             Event::Tick => {}
         }
         self.settle(now);
@@ -361,9 +363,9 @@ impl Supervisor {
         self.worker.as_ref().map(|worker| worker.generation)
     }
 
-    fn reconfigured(&mut self, config: Config, now: Mono) {
+    fn reconfigured(&mut self, config: Config, now: Now) {
         self.rules = RuleBook::new(&config.rules, &self.rules);
-        self.agenda.keep_only(&config.schedules);
+        self.follow_schedules(&config.schedules, now.wall);
         if self.config.worker.model != config.worker.model {
             // It said something about another model.
             self.model_bytes = None;
@@ -372,7 +374,7 @@ impl Supervisor {
         if self.unconfigured.take().is_some() {
             self.record("configured", "a valid configuration was read; the worker starts");
             if self.worker.is_none() && self.kept.standing != Standing::Unloaded && self.parked.is_none() {
-                self.respawn = Some(Respawn::at_once(now));
+                self.respawn = Some(Respawn::at_once(now.mono));
             }
         }
     }

@@ -31,7 +31,7 @@ impl Supervisor {
         }
         self.upgrade.as_ref()?;
         if *verb == Verb::Resume {
-            self.end_upgrade(OutcomeKind::Failed, "aborted by resume".to_owned());
+            self.end_upgrade(OutcomeKind::Failed, "aborted by resume");
             return Some(Outcome::new(OutcomeKind::Done, "resumed: the upgrade ended"));
         }
         let message = "an upgrade of the daemon is in progress; wait for it, or abort it with `mlxsupctl resume`";
@@ -67,7 +67,10 @@ impl Supervisor {
                 } else {
                     let at_once = *mode == RestartAsked::Now;
                     let (line, deadline) = self.patience(at_once, now.mono);
-                    self.restart("operator", &plan.because, line, deadline, at_once, operations, now);
+                    let purpose = Purpose::Restart { now: at_once };
+                    let reason = "operator".to_owned();
+                    let retirement = Retirement { purpose, reason, line, deadline, since: now.mono, operations };
+                    self.restart(retirement, &plan.because, now);
                 }
             }
             Verb::Upgrade { to, no_wait } => {
@@ -124,22 +127,12 @@ impl Supervisor {
         }
     }
 
-    /// Replaces the worker, one after the other. `at_once`: streams that cannot be continued are cut.
-    pub(super) fn restart(
-        &mut self,
-        reason: &str,
-        because: &str,
-        line: u64,
-        deadline: Mono,
-        at_once: bool,
-        operations: Vec<OperationId>,
-        now: Now,
-    ) {
+    /// Replaces the worker, one after the other; `because` is the planner's arithmetic.
+    pub(super) fn restart(&mut self, retirement: Retirement, because: &str, now: Now) {
         self.asleep = false;
+        let reason = &retirement.reason;
         self.record("restart", format!("{reason}: the worker is replaced, one after the other: {because}"));
-        let reason = reason.to_owned();
-        let purpose = Purpose::Restart { now: at_once };
-        self.retire(Retirement { purpose, reason, line, deadline, since: now.mono, operations }, now);
+        self.retire(retirement, now);
     }
 
     /// Stops the worker and stays without one. Whoever waited for a worker, or for a drain of it, is told.

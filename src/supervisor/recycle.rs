@@ -11,8 +11,8 @@ use super::worker_life::Worker;
 use super::{Generation, Supervisor, spoken};
 use crate::config::{Action, IfBusy, Recycle};
 
-/// The name under which a recycling stands in agenda and events.
-pub const NAME: &str = "recycle";
+/// The name under which a recycling stands in agenda and events; no schedule can be called so.
+pub const NAME: &str = "(recycle)";
 
 /// How long a quiet moment is looked for.
 const WAIT_FOR_IDLE: Duration = Duration::from_secs(3600);

@@ -28,7 +28,7 @@ impl Supervisor {
         // `kept.parked` stays: the next daemon is parked too.
         self.parked = None;
         self.unconfigured = None;
-        self.end_upgrade(OutcomeKind::Failed, "the daemon is stopping".to_owned());
+        self.end_upgrade(OutcomeKind::Failed, "the daemon is stopping");
         self.give_up_green("the daemon is stopping", now.mono);
         self.record("stopping", "asked to stop");
         let mut waiting = std::mem::take(&mut self.awaiting_ready);

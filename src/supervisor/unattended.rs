@@ -5,11 +5,12 @@ use std::time::Duration;
 use super::agenda::Choice;
 use super::memory_gate::{Machine, whole};
 use super::permits::{Permit, permit};
+use super::retirement::{Purpose, Retirement};
 use super::rules::Fired;
 use super::time::{Mono, Now, Wall};
 use super::verbs::{Outcome, OutcomeKind, RestartAsked, Verb};
 use super::{Supervisor, recycle, spoken};
-use crate::config::{Action as Asked, Engine, RestartMode};
+use crate::config::{Action as Asked, Engine, RestartMode, Schedule};
 use crate::control::view::State;
 use crate::memory::{Metric, Sample};
 
@@ -116,7 +117,15 @@ impl Supervisor {
             Some(after) if self.config.worker.engine != Engine::Native => (after.max(grace), true),
             _ => (grace, false),
         };
-        self.restart(&asking.reason, &plan.because, asking.line, now.mono + patience, cuts, Vec::new(), now);
+        let retirement = Retirement {
+            purpose: Purpose::Restart { now: cuts },
+            reason: asking.reason.clone(),
+            line: asking.line,
+            deadline: now.mono + patience,
+            since: now.mono,
+            operations: Vec::new(),
+        };
+        self.restart(retirement, &plan.because, now);
         Ok(())
     }
 
@@ -130,18 +139,65 @@ impl Supervisor {
     pub(super) fn schedule_due(&mut self, name: &str, nominal: Wall, now: Mono) {
         let dice = self.roll();
         let Some(schedule) = self.config.schedules.iter().find(|schedule| schedule.name == name) else { return };
-        let uptime = self.worker.as_ref().and_then(|worker| worker.ready_at).map(|ready| now - ready);
-        if let Some(uptime) = uptime.filter(|uptime| *uptime < schedule.min_uptime) {
-            let message = format!(
-                "{name}: the worker is only {} old (min_uptime {})",
-                spoken(uptime),
-                spoken(schedule.min_uptime)
-            );
-            self.record("schedule_skipped", message);
-            return;
-        }
-        if self.agenda.came_due(schedule, nominal, dice, now) {
+        if let Some(young) = self.too_young(name, now) {
+            self.record("schedule_skipped", young);
+            self.schedule_done(name, nominal);
+        } else if self.agenda.came_due(schedule, nominal, dice, now) {
             self.record("schedule_due", format!("{name} is due"));
+        } else {
+            self.record(
+                "schedule_skipped",
+                format!("{name}: its last firing still waits for its moment; they are one"),
+            );
+        }
+    }
+
+    /// The worker is younger than the schedule wants, in words. Asked when a firing comes due and again when it is acted
+    /// on: in between the worker may have died.
+    fn too_young(&self, name: &str, now: Mono) -> Option<String> {
+        let schedule = self.config.schedules.iter().find(|schedule| schedule.name == name)?;
+        let uptime = now - self.worker.as_ref()?.ready_at?;
+        (uptime < schedule.min_uptime).then(|| {
+            let (uptime, least) = (spoken(uptime), spoken(schedule.min_uptime));
+            format!("{name}: the worker is only {uptime} old (min_uptime {least})")
+        })
+    }
+
+    /// This nominal time was acted on or left out: no later daemon makes up for it. While a firing waits for its moment
+    /// it is not done, so that `missed` decides about it if the daemon ends before.
+    pub(super) fn schedule_done(&mut self, name: &str, nominal: Wall) {
+        if self.config.schedules.iter().any(|schedule| schedule.name == name) {
+            self.kept.firings.insert(name.to_owned(), nominal);
+            self.persist();
+        }
+    }
+
+    /// A schedule that has never fired counts from the moment it was first seen: else one whose time always finds the
+    /// machine switched off would never be made up for.
+    pub(super) fn begin_schedules(&mut self, now: Wall) {
+        let known = self.kept.firings.len();
+        for schedule in &self.config.schedules {
+            self.kept.firings.entry(schedule.name.clone()).or_insert(now);
+        }
+        if self.kept.firings.len() != known {
+            self.persist();
+        }
+    }
+
+    /// A reload: what is gone is forgotten, and an expression that changed counts from now, as in the timetable.
+    pub(super) fn follow_schedules(&mut self, schedules: &[Schedule], now: Wall) {
+        self.agenda.follow(schedules);
+        let before = self.kept.firings.clone();
+        self.kept.firings.retain(|name, _| schedules.iter().any(|schedule| schedule.name == *name));
+        for schedule in schedules {
+            let old = self.config.schedules.iter().find(|old| old.name == schedule.name);
+            if old.is_some_and(|old| old.when != schedule.when) {
+                self.kept.firings.remove(&schedule.name);
+            }
+            self.kept.firings.entry(schedule.name.clone()).or_insert(now);
+        }
+        if self.kept.firings != before {
+            self.persist();
         }
     }
 
@@ -162,12 +218,25 @@ impl Supervisor {
     pub(super) fn settle_agenda(&mut self, now: Now) {
         loop {
             let quiet = self.requests.is_empty();
+            let state = self.state();
+            // Where no worker is coming by itself, waiting gains nothing: the action is tried and says why not.
             let free = self.present_retirement().is_none()
                 && self.upgrade.is_none()
-                && matches!(self.state(), State::Serving | State::Drained | State::Asleep | State::Unloaded);
+                && match state {
+                    State::Serving | State::Drained | State::Asleep | State::Unloaded => true,
+                    State::Parked | State::Stranded => true,
+                    State::Starting | State::Handover | State::Draining | State::Stopping => false,
+                };
             let Some((due, choice)) = self.agenda.settle(quiet, free, now.mono) else { return };
+            if due.name != recycle::NAME {
+                self.schedule_done(&due.name, due.nominal);
+            }
             match choice {
                 Choice::Act => {
+                    if let Some(young) = self.too_young(&due.name, now.mono) {
+                        self.record("schedule_skipped", young);
+                        continue;
+                    }
                     let reason = match due.name.as_str() {
                         recycle::NAME => due.name.clone(),
                         name => format!("schedule {name}"),
@@ -175,8 +244,13 @@ impl Supervisor {
                     let asking = Asking::to_the_line(reason, self.requests.next_seq());
                     self.act_or_record(due.action, &asking, now);
                 }
-                Choice::Skip => {
+                Choice::SkipBusy => {
                     self.record("schedule_skipped", format!("{}: no quiet moment in its window", due.name));
+                }
+                Choice::SkipHeldBack => {
+                    let message =
+                        format!("{}: the service was not free in its window; it is {}", due.name, state.as_str());
+                    self.record("schedule_skipped", message);
                 }
                 Choice::Wait => return,
             }

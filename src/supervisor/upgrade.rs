@@ -80,7 +80,7 @@ impl Supervisor {
                 upgrade.phase = Phase::Draining { deadline: now + grace, version };
                 self.actions.push(Action::PauseAccepting);
             }
-            Err(why) => self.end_upgrade(OutcomeKind::Failed, format!("the image does not run here: {why}")),
+            Err(why) => self.end_upgrade(OutcomeKind::Failed, &format!("the image does not run here: {why}")),
         }
     }
 
@@ -90,7 +90,7 @@ impl Supervisor {
         match &upgrade.phase {
             Phase::Vetting { .. } if over => {
                 let message = format!("the image said nothing for {}", spoken(VETTING));
-                self.end_upgrade(OutcomeKind::Failed, message);
+                self.end_upgrade(OutcomeKind::Failed, &message);
             }
             Phase::Draining { version, .. } if self.requests.is_empty() => {
                 let message = format!("exec of version {version} after {} of draining", spoken(now - upgrade.since));
@@ -105,10 +105,10 @@ impl Supervisor {
                     "postponed: {left} requests still here after {}; try again later, or with a longer drain.grace",
                     spoken(now - upgrade.since)
                 );
-                self.end_upgrade(OutcomeKind::Deadline, message);
+                self.end_upgrade(OutcomeKind::Deadline, &message);
             }
             Phase::Executing { .. } if over => {
-                self.end_upgrade(OutcomeKind::Failed, "the exec neither happened nor failed".to_owned());
+                self.end_upgrade(OutcomeKind::Failed, "the exec neither happened nor failed");
             }
             Phase::Vetting { .. } | Phase::Draining { .. } | Phase::Executing { .. } => {}
         }
@@ -116,12 +116,12 @@ impl Supervisor {
 
     pub(super) fn exec_failed(&mut self, why: &str, _now: Mono) {
         if self.upgrade.as_ref().is_some_and(|upgrade| matches!(upgrade.phase, Phase::Executing { .. })) {
-            self.end_upgrade(OutcomeKind::Failed, format!("exec failed: {why}"));
+            self.end_upgrade(OutcomeKind::Failed, &format!("exec failed: {why}"));
         }
     }
 
     /// This image goes on.
-    pub(super) fn end_upgrade(&mut self, result: OutcomeKind, why: String) {
+    pub(super) fn end_upgrade(&mut self, result: OutcomeKind, why: &str) {
         let Some(upgrade) = self.upgrade.take() else { return };
         if upgrade.draining_since().is_some() {
             self.actions.push(Action::ResumeAccepting);

@@ -179,7 +179,8 @@ impl Worker {
             Inherited::Ready(facts) => (Life::Ready { health: HealthTracker::new(now), suspect: false }, Some(facts)),
             Inherited::Loading { remaining } => (Life::Loading { deadline: now + remaining }, None),
             Inherited::Silent { why } => {
-                let why = Failure { class: FailureClass::Stall, why: format!("did not answer the new daemon ({why})") };
+                let why =
+                    Failure { class: FailureClass::Stall, why: format!("was of no use to the new daemon ({why})") };
                 (Life::Stopping(StopLadder::new(None, StopReason::Failed(why), now)), None)
             }
         };

@@ -92,7 +92,7 @@ impl Supervisor {
         let how = match &found {
             Inherited::Ready(facts) => format!("serves {}", facts.model),
             Inherited::Loading { remaining } => format!("loads, {} left", spoken(*remaining)),
-            Inherited::Silent { why } => format!("does not answer ({why}) and is ended"),
+            Inherited::Silent { why } => format!("is of no use ({why}) and is ended"),
         };
         self.record("worker_adopted", format!("worker {generation} (pid {pid}) outlived the last daemon and {how}"));
         let mut worker = Worker::inherited(generation, pid, found, now.mono);
@@ -105,9 +105,9 @@ impl Supervisor {
         let serves = wanted && !silent && (self.worker.is_none() || worker.is_ready());
         if !serves {
             if silent {
-                self.surplus.push(worker)
+                self.surplus.push(worker);
             } else {
-                self.end_as_surplus(worker, now.mono)
+                self.end_as_surplus(worker, now.mono);
             }
             return;
         }

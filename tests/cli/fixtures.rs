@@ -76,6 +76,10 @@ pub fn serving() -> Status {
     }
 }
 
+pub fn daemon(pid: u32) -> DaemonView {
+    DaemonView { pid, ..serving().daemon }
+}
+
 pub fn worker(phase: &str) -> WorkerView {
     WorkerView {
         pid: 9123,

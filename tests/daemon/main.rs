@@ -11,10 +11,13 @@
 )]
 
 mod http;
+mod installed;
 mod service;
 
 mod activation;
+mod adoptions;
 mod answers;
+mod boot_configs;
 mod crashes;
 mod drains;
 mod first_start;
@@ -28,3 +31,4 @@ mod start_refused;
 mod stops;
 mod takeovers;
 mod unloads;
+mod upgrades;

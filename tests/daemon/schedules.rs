@@ -1,5 +1,8 @@
 //! What runs by the clock.
 
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
 use crate::service::Service;
 
 const NIGHTLY: &str = "[[schedule]]\nname = \"nightly\"\ncron = \"0 4 * * *\"\naction = \"restart\"\n";
@@ -49,4 +52,28 @@ fn a_young_worker_is_left_alone() {
     let service = Service::serving("", &rest);
     service.wait_for_event("schedule_skipped", "min_uptime");
     assert_eq!(service.generation(), 1);
+}
+
+#[test]
+fn a_daemon_that_was_down_over_a_firing_makes_up_for_it_once() {
+    let schedule = NIGHTLY.replace("\"restart\"", "\"clear-cache\"\nmissed = \"run-once\"\nwait_for_idle = \"0s\"");
+    let mut service = Service::serving("", &schedule);
+    let stop = |service: &mut Service| {
+        service.signal(Signal::SIGTERM);
+        assert!(service.ended().success());
+    };
+    stop(&mut service);
+    // It was two days ago, as the state tells it.
+    let mut state: Value = serde_json::from_str(&service.read("state.json")).unwrap();
+    let begun = state["core"]["firings"]["nightly"].as_u64().expect("a schedule counts from when it was first seen");
+    state["core"]["firings"]["nightly"] = (begun - 2 * 86_400_000).into();
+    service.write("state.json", &state.to_string());
+    service.start();
+    service.wait_for("serving");
+    service.wait_for_event("schedule_missed", "nightly");
+    service.wait_for_event("cache_cleared", "");
+    stop(&mut service);
+    service.start();
+    service.wait_for("serving");
+    assert!(service.events().iter().all(|(kind, _)| !kind.starts_with("schedule_")), "{:?}", service.events());
 }

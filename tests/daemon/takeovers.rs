@@ -1,33 +1,7 @@
 //! What one daemon leaves behind and the next one does with it.
 
-use crate::http::{Connection, expected};
-use crate::service::{Service, eventually, exists};
-
-#[test]
-fn after_a_killed_daemon_the_next_one_ends_the_leftover_worker_and_serves() {
-    let mut service = Service::serving("", "");
-    let worker = service.worker_pid();
-    service.kill_daemon();
-    assert!(exists(worker), "the worker outlives its daemon");
-    // Nobody holds the lock for the dead daemon: the worker did not inherit it.
-    service.start();
-    service.wait_for("serving");
-    let note = service.wait_for_event("leftover_worker", "outlived");
-    assert!(note.contains(&worker.to_string()), "{note}");
-    eventually("the leftover is gone", || if exists(worker) { Err("still there".to_owned()) } else { Ok(()) });
-    assert_eq!(service.status()["daemon"]["epoch"], 2);
-    assert_eq!(service.chat("{\"messages\":[]}").answer().text(), expected(16));
-}
-
-#[test]
-fn generations_go_on_counting() {
-    let mut service = Service::serving("", "");
-    service.ctl(&["restart"]).ok();
-    service.kill_daemon();
-    service.start();
-    service.wait_for("serving");
-    assert_eq!(service.generation(), 3);
-}
+use crate::http::Connection;
+use crate::service::Service;
 
 #[test]
 fn a_state_that_cannot_be_read_is_set_aside() {
@@ -43,21 +17,6 @@ fn a_state_that_cannot_be_read_is_set_aside() {
         .collect();
     assert_eq!(aside.len(), 1);
     assert_eq!(service.read(&aside[0]), "{ half a docu");
-}
-
-#[test]
-fn a_worker_whose_record_was_lost_is_found_by_its_socket_and_ended() {
-    let mut service = Service::serving("", "");
-    let worker = service.worker_pid();
-    service.kill_daemon();
-    service.write("state.json", "{ half a docu");
-    service.start();
-    service.wait_for("serving");
-    let note = service.wait_for_event("leftover_worker", "outlived");
-    assert!(note.contains(&worker.to_string()), "{note}");
-    eventually("the leftover is gone", || if exists(worker) { Err("still there".to_owned()) } else { Ok(()) });
-    assert_ne!(service.worker_pid(), worker);
-    assert_eq!(service.chat("{\"messages\":[]}").answer().text(), expected(16));
 }
 
 #[test]

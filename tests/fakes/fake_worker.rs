@@ -3,7 +3,7 @@
 //! Owns the link's server side in the plainest way, blocking threads and hand-written HTTP, so that it can stop, lie or
 //! die between any two bytes. What it generates follows from the request alone: token `p` of choice `c` has the id
 //! `1000 * (c + 1) + p` and the word `w<p> `, so a test can tell whether an answer went on without a seam.
-//! Faults come as JSON in `MLXSUP_FAKE`.
+//! Faults come as JSON in `MLXSUP_FAKE`, or in a file that is read at every start (`MLXSUP_FAKE_FILE`).
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -14,21 +14,29 @@ use std::time::Duration;
 
 use mlxsup_worker_api::{Phase, path, settings};
 
+#[path = "fake_worker/chance.rs"]
+mod chance;
 #[path = "fake_worker/faults.rs"]
 mod faults;
+#[path = "fake_worker/footprint.rs"]
+mod footprint;
 #[path = "fake_worker/generation.rs"]
 mod generation;
 #[path = "fake_worker/report.rs"]
 mod report;
+#[path = "fake_worker/stranding.rs"]
+mod stranding;
 
 use faults::Faults;
 use report::Board;
+use stranding::Stranding;
 
 /// Everything the threads share.
 struct Fake {
     faults: Faults,
     board: Board,
     socket: PathBuf,
+    stranding: Stranding,
 }
 
 fn main() -> ExitCode {
@@ -42,15 +50,17 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<std::convert::Infallible, String> {
-    let faults = Faults::from_env()?;
-    if faults.crash_at_start {
+    let faults = Faults::read()?;
+    let board = Board::from_env(&faults)?;
+    if faults.crash_at_start && faults.hit(board.generation()) {
         let _ = writeln!(io::stderr(), "fake worker: crashing at start, as told");
         die(faults.exit_code);
     }
     let socket = PathBuf::from(variable(settings::env::SOCKET)?);
-    let board = Board::from_env()?;
-    let fake = Arc::new(Fake { faults, board, socket });
+    let stranding = Stranding::of(faults.strand_bytes);
+    let fake = Arc::new(Fake { faults, board, socket, stranding });
     obey_terminate(&fake)?;
+    obey_lease(&fake);
 
     // Like the real worker, it answers /status while it loads.
     let _ = std::fs::remove_file(&fake.socket);
@@ -66,21 +76,30 @@ fn run() -> Result<std::convert::Infallible, String> {
 }
 
 fn load(fake: &Fake) {
+    if fake.faults.ready_before_load {
+        fake.board.set_phase(Phase::Ready);
+        let _ = announce();
+    }
     let steps = 10;
     for step in 1..=steps {
         std::thread::sleep(Duration::from_millis(fake.faults.load_ms) / steps);
         fake.board.loaded(step, steps);
     }
-    if let Some(message) = &fake.faults.fail_load {
-        fake.board.fail(message);
+    if let Some(message) = fake.faults.load_failure(fake.board.generation()) {
+        fake.board.fail(&message);
         let _ = writeln!(io::stderr(), "fake worker: {message}");
         // Long enough for a prober to read the reason, which is what a real worker allows as well.
         std::thread::sleep(Duration::from_millis(200));
         die(fake.faults.exit_code);
     }
-    fake.board.set_phase(Phase::Ready);
-    // A daemon that adopts this worker has no pipe, and a pipe that is gone is no failure.
-    let _ = announce();
+    fake.board.footprint().begin(fake.faults.resident_bytes);
+    complain(fake.stranding.enter());
+    fake.board.set_loaded();
+    if !fake.faults.ready_before_load {
+        fake.board.set_phase(Phase::Ready);
+        // A daemon that adopts this worker has no pipe, and a pipe that is gone is no failure.
+        let _ = announce();
+    }
 }
 
 /// One newline on the inherited descriptor.
@@ -96,17 +115,51 @@ fn obey_terminate(fake: &Arc<Fake>) -> Result<(), String> {
     std::thread::spawn(move || {
         for _ in signals.forever() {
             if !fake.faults.ignore_term {
-                let _ = std::fs::remove_file(&fake.socket);
-                leave(0);
+                fake.board.footprint().shrink(Duration::from_millis(fake.faults.shrink_ms));
+                end_orderly(&fake);
             }
         }
     });
     Ok(())
 }
 
+/// A worker that hears from no daemon ends by itself, like the real one.
+fn obey_lease(fake: &Arc<Fake>) {
+    let settings = std::env::var(settings::env::SETTINGS).ok();
+    let settings = settings.and_then(|text| serde_json::from_str::<settings::Settings>(&text).ok()).unwrap_or_default();
+    let lease = fake.faults.lease_ms.map_or(Duration::from_secs(settings.lease_s), Duration::from_millis);
+    let fake = fake.clone();
+    std::thread::spawn(move || {
+        loop {
+            let left = lease.saturating_sub(fake.board.silence());
+            if left.is_zero() && fake.board.is_idle() {
+                let _ = writeln!(io::stderr(), "fake worker: no daemon for {lease:?}");
+                end_orderly(&fake);
+            }
+            std::thread::sleep(left.max(Duration::from_millis(10)));
+        }
+    });
+}
+
+/// Leaves nothing behind: no socket, no wired memory.
+fn end_orderly(fake: &Fake) -> ! {
+    if fake.board.is_loaded() {
+        complain(fake.stranding.take_out());
+    }
+    let _ = std::fs::remove_file(&fake.socket);
+    leave(0)
+}
+
+fn complain(result: Result<(), String>) {
+    if let Err(why) = result {
+        let _ = writeln!(io::stderr(), "fake worker: {why}");
+    }
+}
+
 /// One request, one answer, close.
 fn converse(fake: &Fake, mut stream: UnixStream) -> io::Result<()> {
     let (line, body) = read_request(&mut stream)?;
+    fake.board.hear();
     if fake.board.is_wedged() {
         wedge();
     }
@@ -176,6 +229,11 @@ fn wedge() -> ! {
     loop {
         std::thread::park();
     }
+}
+
+/// Stops the whole process, until somebody continues it.
+fn stop() {
+    let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP);
 }
 
 /// Dies as told: with an exit code, or by a signal nobody sent.

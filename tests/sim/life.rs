@@ -21,7 +21,7 @@ impl World {
         self.trace.note(self.now, || format!("a daemon starts from {:?}", self.persistent));
         let instant = self.instant();
         let config = parsed(&self.text);
-        self.timetable = Timetable::new(&config.schedules, instant.wall);
+        self.timetable = Timetable::new(&config.schedules, &self.persistent.firings, instant.wall);
         self.look_at_timetable = self.now;
         self.core = Supervisor::new(config, &self.persistent, self.seed ^ self.life, instant);
         self.model = Model::new(&self.persistent, instant.mono);

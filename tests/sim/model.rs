@@ -212,6 +212,7 @@ impl Model {
             | Event::Sampled { .. }
             | Event::Operator { .. }
             | Event::ScheduleDue { .. }
+            | Event::ScheduleLeftOut { .. }
             | Event::ModelMeasured { .. }
             | Event::Unconfigured { .. }
             | Event::StopAsked { .. }
@@ -309,6 +310,7 @@ impl Model {
             Event::Spawned { .. }
             | Event::CacheCleared { .. }
             | Event::ScheduleDue { .. }
+            | Event::ScheduleLeftOut { .. }
             | Event::ModelMeasured { .. }
             | Event::Tick => {}
         }

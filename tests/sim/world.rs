@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mlxsup::daemon::timetable::Timetable;
+use mlxsup::daemon::timetable::{Reached, Timetable};
 use mlxsup::supervisor::{Event, Mono, Now, Persistent, Supervisor, Wall};
 
 use crate::clients::{Nature, Session};
@@ -110,7 +110,7 @@ impl World {
         let now = Now { mono: Mono(1_000_000), wall: Wall(1_700_000_000_000) };
         let config = parsed(&text);
         let persistent = Persistent::default();
-        let timetable = Timetable::new(&config.schedules, now.wall);
+        let timetable = Timetable::new(&config.schedules, &persistent.firings, now.wall);
         let model = Model::new(&persistent, now.mono);
         let core = Supervisor::new(config, &persistent, seed, now);
         Self {
@@ -204,8 +204,11 @@ impl World {
         }
         if self.is_up && self.now >= self.look_at_timetable {
             let instant = self.instant();
-            for (name, nominal) in self.timetable.due(instant.wall) {
-                self.feed(Event::ScheduleDue { name, nominal })?;
+            for Reached { name, nominal, fires, .. } in self.timetable.look(instant.wall) {
+                self.feed(match fires {
+                    true => Event::ScheduleDue { name, nominal },
+                    false => Event::ScheduleLeftOut { name, nominal },
+                })?;
             }
             self.look_at_timetable = self.timetable.look_again(instant).0;
         }

@@ -14,9 +14,12 @@ mod restart;
 mod resume;
 mod rules;
 mod schedule;
+mod start;
 mod status;
 mod stop;
+mod uninstall;
 mod unload;
+mod upgrade;
 
 use crate::ctl::args::{Args, Verb};
 use crate::ctl::control::Control;
@@ -48,8 +51,11 @@ pub async fn dispatch(args: Args, terminal: &mut Terminal) -> Result<ExitStatus,
         Verb::Logs(logs) => logs::run(&logs, &home_holding("logs"), terminal).await,
         Verb::Config(config) => config::run(config, &home_holding("mlxsup.toml"), terminal),
         Verb::Reload(waiting) => reload::run(waiting, &control, terminal).await,
-        Verb::Stop(stop) => stop::run(&stop, &control, terminal).await,
-        Verb::Install(install) => install::run(&install, &home_holding("mlxsup.toml"), terminal),
+        Verb::Upgrade(upgrade) => upgrade::run(&upgrade, &control, terminal).await,
+        Verb::Start(start) => start::run(&start, &home, terminal).await,
+        Verb::Stop(stop) => stop::run(&stop, &home, &control, terminal).await,
+        Verb::Install(install) => install::run(&install, &home_holding("mlxsup.toml"), terminal).await,
+        Verb::Uninstall(uninstall) => uninstall::run(&uninstall, &home, terminal).await,
         Verb::Completions(completions) => completions::run(&completions, terminal),
     }
 }

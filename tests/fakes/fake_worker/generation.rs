@@ -33,6 +33,7 @@ struct Writer<'a> {
     envelope: Envelope,
     request: Request,
     chat: bool,
+    fatal_token: Option<u32>,
 }
 
 /// Serves one envelope; fails when the daemon hung up.
@@ -43,16 +44,35 @@ pub fn generate(fake: &Fake, stream: &mut UnixStream, path: &str, body: &[u8]) -
         Ok(parsed) => parsed,
         Err(why) => return crate::answer(stream, 400, &crate::error("invalid_value", &why.to_string())),
     };
-    if !fake.board.is_ready() {
+    if let Some(status) = fake.faults.refuse_generations {
+        return crate::answer(stream, status, &crate::error("engine_error", "everything is refused, as told"));
+    }
+    if !fake.board.is_loaded() {
         return crate::answer(stream, 503, &crate::error("engine_error", "the model is not loaded"));
     }
-    let _active = fake.board.begin();
-    let mut writer = Writer { fake, stream, envelope, request, chat: path == path::LINK_CHAT };
+    let (number, _active) = fake.board.begin();
+    note_dispatch(fake.board.generation(), &envelope);
+    let limit = request.max_tokens.or(fake.faults.tokens).unwrap_or(16);
+    let fatal_token = fake.faults.fatal_token(fake.board.generation(), number, limit);
+    let mut writer = Writer { fake, stream, envelope, request, chat: path == path::LINK_CHAT, fatal_token };
     let written = writer.write();
     if written.is_err() {
         fake.board.cancelled();
     }
     written
+}
+
+/// One line per generation taken, `GENERATION ID TOKENS-REPLAYED`, in the file that `MLXSUP_FAKE_DISPATCHES` names: the
+/// worker's side of a history.
+fn note_dispatch(generation: u64, envelope: &Envelope) {
+    let Some(path) = std::env::var_os("MLXSUP_FAKE_DISPATCHES") else { return };
+    let replayed: usize = envelope.generated.iter().map(|choice| choice.ids.len()).sum();
+    let line = format!("{generation} {} {replayed}\n", envelope.id);
+    let file = std::fs::File::options().create(true).append(true).open(path);
+    // One write, so that the lines of many threads and workers do not mix.
+    if let Err(why) = file.and_then(|mut file| file.write_all(line.as_bytes())) {
+        let _ = writeln!(io::stderr(), "fake worker: dispatch not noted: {why}");
+    }
 }
 
 impl Writer<'_> {
@@ -125,8 +145,9 @@ impl Writer<'_> {
     }
 
     fn token(&mut self, choice: u32, position: u32) -> io::Result<()> {
-        let fault = self.fake.faults.at(position, self.fake.board.generation());
-        let text = word(position);
+        let ordered = self.fake.faults.at(position, self.fake.board.generation());
+        let fault = ordered.or((self.fatal_token == Some(position)).then_some(Fault::Crash));
+        let text = self.word(position);
         let inner = if self.chat {
             json!({"index": choice, "delta": {"content": text}, "finish_reason": null})
         } else {
@@ -144,6 +165,7 @@ impl Writer<'_> {
                 self.fake.board.wedge();
                 crate::wedge();
             }
+            Some(Fault::Stop) => crate::stop(),
             Some(Fault::Stall) => crate::wedge(),
             Some(Fault::Fail) => {
                 let error = crate::error("engine_error", "the engine failed, as told");
@@ -170,12 +192,19 @@ impl Writer<'_> {
     }
 
     fn whole(&self, choice: u32, limit: u32) -> Value {
-        let text: String = (1..=limit).map(word).collect();
+        let text: String = (1..=limit).map(|position| self.word(position)).collect();
         if self.chat {
             json!({"index": choice, "message": {"role": "assistant", "content": text}, "finish_reason": "length"})
         } else {
             json!({"index": choice, "text": text, "finish_reason": "length"})
         }
+    }
+
+    fn word(&self, position: u32) -> String {
+        if self.fake.faults.canary_wrong && self.request.max_tokens == Some(1) {
+            return "wrong ".to_owned();
+        }
+        format!("w{position} ")
     }
 
     fn event_text(&self, choice: u32, tokens: u32, new_ids: &[u32], data: Option<&Value>) -> String {
@@ -207,8 +236,4 @@ impl Writer<'_> {
 
 fn token_id(choice: u32, position: u32) -> u32 {
     1000 * (choice + 1) + position
-}
-
-fn word(position: u32) -> String {
-    format!("w{position} ")
 }

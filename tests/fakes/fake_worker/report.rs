@@ -2,11 +2,12 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mlxsup_worker_api::{Counters, EngineFacts, MemoryFacts, ModelFacts, PROTOCOL, Phase, WorkerStatus, settings};
 
 use crate::faults::Faults;
+use crate::footprint::Footprint;
 
 const WEIGHTS: u64 = 1 << 30;
 
@@ -24,9 +25,11 @@ pub struct Board {
     cancelled: AtomicU64,
     cache_clears: AtomicU64,
     cache_bytes: AtomicU64,
-    footprint_bytes: AtomicU64,
+    footprint: Footprint,
     slots: u32,
     wedged: AtomicBool,
+    loaded: AtomicBool,
+    heard_ms: AtomicU64,
 }
 
 /// A sequence in work; dropping it takes it off the board.
@@ -34,9 +37,8 @@ pub struct Active<'a>(&'a Board);
 
 impl Board {
     /// From the environment a daemon gives.
-    pub fn from_env() -> Result<Self, String> {
+    pub fn from_env(faults: &Faults) -> Result<Self, String> {
         let generation = crate::variable(settings::env::GENERATION)?;
-        let faults = Faults::from_env()?;
         Ok(Self {
             generation: generation.parse().map_err(|why| format!("generation `{generation}`: {why}"))?,
             nonce: crate::variable(settings::env::NONCE)?,
@@ -50,9 +52,11 @@ impl Board {
             cancelled: AtomicU64::new(0),
             cache_clears: AtomicU64::new(0),
             cache_bytes: AtomicU64::new(faults.cache_bytes),
-            footprint_bytes: AtomicU64::new(faults.footprint_bytes),
+            footprint: Footprint::of(faults),
             slots: faults.slots.unwrap_or(4),
             wedged: AtomicBool::new(false),
+            loaded: AtomicBool::new(false),
+            heard_ms: AtomicU64::new(0),
         })
     }
 
@@ -76,8 +80,31 @@ impl Board {
         }
     }
 
-    pub fn is_ready(&self) -> bool {
-        self.phase.lock().is_ok_and(|now| now.0 == Phase::Ready)
+    /// The model is resident, whatever the phase says.
+    pub fn set_loaded(&self) {
+        self.loaded.store(true, Relaxed);
+    }
+
+    pub fn is_loaded(&self) -> bool {
+        self.loaded.load(Relaxed)
+    }
+
+    pub fn footprint(&self) -> &Footprint {
+        &self.footprint
+    }
+
+    /// A daemon spoke.
+    pub fn hear(&self) {
+        self.heard_ms.store(self.age_ms(), Relaxed);
+    }
+
+    /// Since a daemon last spoke.
+    pub fn silence(&self) -> Duration {
+        Duration::from_millis(self.age_ms().saturating_sub(self.heard_ms.load(Relaxed)))
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.active.load(Relaxed) == 0
     }
 
     pub fn wedge(&self) {
@@ -88,10 +115,10 @@ impl Board {
         self.wedged.load(Relaxed)
     }
 
-    pub fn begin(&self) -> Active<'_> {
-        self.requests.fetch_add(1, Relaxed);
+    /// A sequence begins; with it comes its number, counted from 0.
+    pub fn begin(&self) -> (u64, Active<'_>) {
         self.active.fetch_add(1, Relaxed);
-        Active(self)
+        (self.requests.fetch_add(1, Relaxed), Active(self))
     }
 
     pub fn step(&self) {
@@ -114,7 +141,7 @@ impl Board {
             mlx_active_bytes: Some(WEIGHTS),
             mlx_cache_bytes: Some(cache),
             mlx_peak_bytes: Some(WEIGHTS + cache),
-            footprint_bytes: Some(self.footprint_bytes.load(Relaxed) + cache),
+            footprint_bytes: Some(self.footprint.bytes() + cache),
             kv_bytes: Some(0),
             ..MemoryFacts::default()
         }
@@ -122,13 +149,13 @@ impl Board {
 
     pub fn status(&self, faults: &Faults) -> WorkerStatus {
         let (phase, failure) = self.phase.lock().map_or((Phase::Failed, None), |now| now.clone());
-        let steps = self.steps.load(Relaxed);
+        let steps = if faults.frozen_steps { 0 } else { self.steps.load(Relaxed) };
         WorkerStatus {
             protocol: PROTOCOL,
             pid: std::process::id(),
             generation: self.generation,
             nonce: if faults.status_lies { "0".repeat(32) } else { self.nonce.clone() },
-            fingerprint: "fake".to_owned(),
+            fingerprint: faults.fingerprint.clone().unwrap_or_else(|| "fake".to_owned()),
             phase,
             failure,
             bytes_done: self.bytes_done.load(Relaxed),

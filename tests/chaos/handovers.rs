@@ -1,0 +1,49 @@
+//! Planned replacements of the worker, one in ten with a green that cannot load.
+
+use crate::phase::{self, Act, Phase, Report};
+use crate::settings::Settings;
+
+/// `mlxsupctl`'s exit for what is not possible in this state.
+const DENIED: i32 = 5;
+
+pub fn run(settings: &Settings, strategy: &'static str) -> Report {
+    let mut past = 0;
+    let mut number = 0;
+    phase::run(settings, &format!("{strategy} hand-overs"), settings.handovers, &[], |phase| {
+        number += 1;
+        // Drawn for the long form; the short one has one for certain.
+        let fails = phase.chance.below(10) == 0 || number == 2;
+        hand_over(phase, strategy, fails, &mut past)
+    })
+}
+
+fn hand_over(phase: &mut Phase, strategy: &str, fails: bool, past: &mut u64) -> Result<Act, String> {
+    let blue = phase.rig.serving(|serving| serving.generation >= *past)?;
+    let next = blue.generation + 1;
+    phase.rig.order(&match fails {
+        true => format!("\"fail_load\":\"no such tensor\",\"only_generation\":{next}"),
+        false => String::new(),
+    });
+    let said = phase.rig.ctl(&["restart", "--mode", strategy]);
+    match (said.code, fails) {
+        (Some(0), false) => {}
+        (Some(DENIED), _) if phase.done.is_empty() => return Ok(Act::Unknown(said.text)),
+        // Blue must have been left alone; a sequential one ends well with the green after the failed one, or says so.
+        (Some(0 | 1), true) => {}
+        _ => return Err(format!("{strategy} with a green that {}: {said:?}", if fails { "fails" } else { "loads" })),
+    }
+    let is_overlap = strategy == "overlap";
+    let after = phase.rig.serving(|serving| {
+        let is_next = if fails { serving.generation > next } else { serving.generation >= next };
+        is_next || (fails && is_overlap)
+    })?;
+    *past = after.generation;
+    if fails && is_overlap {
+        phase.kept.0 += u64::from(after.pid == blue.pid);
+        phase.kept.1 += 1;
+        if after.pid != blue.pid {
+            return Err(format!("a failed green replaced blue: {blue:?}, {after:?}"));
+        }
+    }
+    Ok(Act::Did(if fails { "failed" } else { "done" }))
+}
