@@ -6,7 +6,7 @@ use mlxsup::control::view::State;
 use mlxsup::supervisor::verbs::{RestartAsked, Verb};
 use mlxsup::supervisor::{Event, OperationId};
 
-use crate::settings::{MODELS, Settings, parsed};
+use crate::settings::{MODELS, parsed};
 use crate::timeline::Happening;
 use crate::world::{Verdict, World};
 
