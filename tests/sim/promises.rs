@@ -150,7 +150,9 @@ impl Model {
                 };
                 if matches!(asked.verb, Verb::Resume) && outcome.result == OutcomeKind::Done {
                     let workers = &self.workers;
-                    let stays = |generation: &Generation| workers.get(generation).is_none_or(|worker| worker.terminated.is_some());
+                    let stays = |generation: &Generation| {
+                        workers.get(generation).is_none_or(|worker| worker.terminated.is_some())
+                    };
                     self.leaving.retain(|generation, _| stays(generation));
                 }
             }
@@ -305,6 +307,7 @@ impl Model {
             // The newest SIGTERM starts the ladder: an earlier one found no process.
             worker.terminated = worker.terminated.map(|(_, meant)| (now, meant));
             worker.footprint_at_term = footprint;
+            worker.least = footprint;
         }
         if running == 0 || dead_in(all, generation) || silent(all, generation) {
             return Ok(());
