@@ -3,6 +3,7 @@
 //! As in the real driver, the core is woken at its own deadline and at nothing else; samples and looks come beside it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use mlxsup::daemon::timetable::{Reached, Timetable};
 use mlxsup::supervisor::{Event, Mono, Now, Persistent, Supervisor, Wall};
@@ -98,12 +99,8 @@ impl World {
             total,
             others: total / 8,
             others_wired: total / 16,
-            stranded: 0,
-            pressure: None,
             reports_wired: dice.chance(750),
-            compressed: 0,
-            mlx_cache: 0,
-            swapins: 0,
+            ..Machine::quiet()
         };
         Self::with(seed, dice, settings, machine, weights)
     }
@@ -388,11 +385,9 @@ impl World {
                 let still = self.now - process.moved_at;
                 let policy = &self.core.config().health;
                 let stopped = process.condition == Condition::Stopped;
-                let window = if stopped {
-                    policy.interval * policy.failures.saturating_sub(2).max(1)
-                } else {
-                    policy.stall.min(std::time::Duration::from_secs(60))
-                };
+                let stall = if process.has_work() { policy.stall } else { policy.stall.min(Duration::from_secs(60)) };
+                let looks = policy.interval * policy.failures.saturating_sub(2).max(1);
+                let window = if stopped { looks.min(stall) } else { stall };
                 if u128::from(still) < window.as_millis() || process.condition == Condition::Well {
                     return Err(format!(
                         "slow is not dead: worker {generation} ({:?}) moved {still} ms ago: {}",
