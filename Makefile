@@ -2,7 +2,7 @@
 # Kept to what the make of macOS (GNU make 3.81) understands.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup mlx model build test schedule-oracle sim sim-mutations continuity chaos lint fmt check-macos deny demo plist run
+.PHONY: help setup mlx model build test schedule-oracle sim sim-mutations continuity chaos lint fmt check-macos deny demo plist run seams
 
 CARGO ?= cargo
 # Fault injection for the tests; never part of a release build.
@@ -48,6 +48,11 @@ continuity: setup ## the real model under kills and hand-overs, every answer com
 	CONTINUITY_KILLS=$${CONTINUITY_KILLS:-40} CONTINUITY_RESTARTS=$${CONTINUITY_RESTARTS:-10} \
 	CONTINUITY_TOKENS=$${CONTINUITY_TOKENS:-40} \
 	$(CARGO) test --locked --release --workspace $(TEST_FEATURES) --test continuity -- --nocapture
+
+# How good continuation is: answers of the real model cut at random places. Minutes; RUNS=1000 makes an hour of it.
+RUNS ?= 200
+seams: setup ## cut and continue RUNS real answers, and print a table
+	MLXSUP_SEAMS=$(RUNS) $(CARGO) test --locked --package mlxsup-worker --test link near_ties -- --nocapture
 
 # The documentation is for those who work on the code: private items are in it, and links to them are welcome.
 lint: mlx ## formatting, clippy and documentation, warnings are errors

@@ -9,7 +9,7 @@ use mlxsup::daemon::{self, DaemonError, Options};
 
 /// Supervise an MLX worker and serve its clients at a stable socket
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "mlxsupd", version)]
 struct Arguments {
     /// Serve this home [default: ~/.mlxsup]
     #[arg(long, value_name = "DIR", env = "MLXSUP_HOME")]
@@ -36,6 +36,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(options: Options) -> Result<(), DaemonError> {
+    daemon::signals::hold().map_err(|source| DaemonError::System { doing: "hold signals back", source })?;
     // Two threads: one may be in a slow system call (a state file's fsync) while the other relays tokens.
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

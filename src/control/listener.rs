@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use tokio::sync::oneshot;
 use super::verbs::{self, Control};
 use super::view::{EventView, ScheduleView, Status, VerbOptions};
 use crate::daemon::clock::{rfc3339, wall};
+use crate::daemon::door::{Door, Doorway, Guest};
 use crate::daemon::driver::Request;
 
 type Body = BoxBody<Bytes, Infallible>;
@@ -40,22 +42,34 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after a failed `accept`: out of descriptors, most likely, and a tight loop would not free any.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until the task is aborted.
-pub async fn serve(listener: UnixListener, control: Control) {
+/// Serves until the task is aborted, or the door is closed. Held, it takes no connections.
+pub async fn serve(listener: UnixListener, control: Control, mut doorway: Doorway) {
+    let mut accepting = None;
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                tokio::spawn(connection(stream, control.clone()));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "control socket: accept failed");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+        match doorway.state() {
+            Door::Open if accepting.is_none() => accepting = Some(doorway.enter()),
+            Door::Open => {}
+            Door::Held => accepting = None,
+            Door::Closed => return,
+        }
+        tokio::select! {
+            biased;
+            () = doorway.changed() => {}
+            accepted = listener.accept(), if accepting.is_some() => match accepted {
+                Ok((stream, _)) => {
+                    tokio::spawn(connection(stream, control.clone(), doorway.enter()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "control socket: accept failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
         }
     }
 }
 
-async fn connection(stream: UnixStream, control: Control) {
+/// `guest` stands for an answer that is due soon; whoever waits for an outcome, or follows, is no reason to wait.
+async fn connection(stream: UnixStream, control: Control, guest: Guest) {
     let us = nix::unistd::geteuid().as_raw();
     match stream.peer_cred() {
         Ok(peer) if peer.uid() == us || peer.uid() == 0 => {}
@@ -68,8 +82,12 @@ async fn connection(stream: UnixStream, control: Control) {
             return;
         }
     }
-    let service = service_fn(move |request| {
+    let guest = Mutex::new(Some(guest));
+    let service = service_fn(move |request: HttpRequest<Incoming>| {
         let control = control.clone();
+        if request.method() != Method::GET || request.uri().query().is_some_and(|query| query.contains("follow=true")) {
+            guest.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
         async move { Ok::<_, Infallible>(answer(request, control).await) }
     });
     let served = hyper::server::conn::http1::Builder::new()

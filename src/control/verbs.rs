@@ -1,5 +1,6 @@
 //! From a verb's name and options to what the driver is asked, and its outcome back.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,6 +82,7 @@ fn parse(name: &str, options: &VerbOptions) -> Result<Verb, VerbError> {
         "unload" => Verb::Unload { now: options.now, no_wait },
         "load" => Verb::Load { no_wait },
         "clear-cache" => Verb::ClearCache,
+        "upgrade" => Verb::Upgrade { to: image(options)?, no_wait },
         "schedule" => match &options.run {
             Some(name) => Verb::RunSchedule { name: name.clone() },
             None => return Err(VerbError::Options("name the schedule to run: {\"run\": NAME}".to_owned())),
@@ -97,6 +99,15 @@ fn deadline(options: &VerbOptions) -> Result<Option<Duration>, VerbError> {
                 .map_err(|_| VerbError::Options(format!("deadline_s {seconds} is no length of time in seconds")))
         })
         .transpose()
+}
+
+fn image(options: &VerbOptions) -> Result<Option<PathBuf>, VerbError> {
+    match &options.to {
+        Some(to) if !to.is_absolute() => {
+            Err(VerbError::Options(format!("to: {} is not an absolute path", to.display())))
+        }
+        to => Ok(to.clone()),
+    }
 }
 
 fn mode(options: &VerbOptions) -> Result<RestartAsked, VerbError> {
@@ -117,7 +128,7 @@ mod tests {
 
     #[test]
     fn every_verb_of_the_contract_is_understood() {
-        for name in ["drain", "resume", "restart", "unload", "load", "clear-cache", "schedule"] {
+        for name in ["drain", "resume", "restart", "unload", "load", "clear-cache", "upgrade", "schedule"] {
             let options = VerbOptions { run: Some("nightly".into()), ..VerbOptions::default() };
             assert!(parse(name, &options).is_ok(), "{name}");
         }
@@ -129,6 +140,8 @@ mod tests {
         assert!(matches!(parse("drain", &options), Err(VerbError::Options(_))));
         let options = VerbOptions { mode: Some("fast".into()), ..VerbOptions::default() };
         assert!(matches!(parse("restart", &options), Err(VerbError::Options(_))));
+        let options = VerbOptions { to: Some("mlxsupd".into()), ..VerbOptions::default() };
+        assert!(matches!(parse("upgrade", &options), Err(VerbError::Options(_))));
         assert_eq!(parse("fly", &VerbOptions::default()), Err(VerbError::Unknown("fly".into())));
     }
 }

@@ -346,6 +346,8 @@ pub struct VerbOptions {
     pub now: bool,
     /// `stop`: leave the worker running for the next daemon.
     pub keep_worker: bool,
+    /// `upgrade`: absolute path of the program; absent: the one now installed where the daemon came from.
+    pub to: Option<std::path::PathBuf>,
     /// `schedule` (`POST /v1/schedule`): the schedule whose action is run now.
     pub run: Option<String>,
 }

@@ -55,6 +55,8 @@ pub enum Verb {
     Config(ConfigArgs),
     /// Read the configuration file again
     Reload(Waiting),
+    /// Replace the daemon itself; nobody is refused, no stream is cut
+    Upgrade(UpgradeArgs),
     /// Start the installed service
     Start(StartArgs),
     /// Stop the daemon and its worker
@@ -146,6 +148,17 @@ pub struct UnloadArgs {
     /// End streams instead of waiting for them
     #[arg(long)]
     pub now: bool,
+    /// How to wait and print.
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// `upgrade`.
+#[derive(Debug, ClapArgs)]
+pub struct UpgradeArgs {
+    /// Run this mlxsupd, also to go back to an older one [default: the one now installed where the daemon came from]
+    #[arg(long, value_name = "PATH")]
+    pub to: Option<PathBuf>,
     /// How to wait and print.
     #[command(flatten)]
     pub waiting: Waiting,

@@ -75,8 +75,23 @@ impl Control {
 
     /// `GET` of facts that arrive one JSON object per line, perhaps without end. Only the head has a time limit.
     pub async fn open(&self, path: &str) -> Result<Response<Incoming>, Failure> {
-        let request = connection::request(Method::GET, path, None).map_err(|error| self.unreachable(error))?;
-        connection::send_within(FACTS_TIMEOUT, &self.socket, request).await.map_err(|error| self.unreachable(error))
+        let answered = match self.try_open(path).await {
+            // An upgrade ends the connections of the moment. Whoever listens now is asked again, once.
+            Err(ConnectionError::Broken { .. }) => self.try_open(path).await,
+            answered => answered,
+        };
+        answered.map_err(|error| self.unreachable(error))
+    }
+
+    async fn try_open(&self, path: &str) -> Result<Response<Incoming>, ConnectionError> {
+        let request = connection::request(Method::GET, path, None)?;
+        connection::send_within(FACTS_TIMEOUT, &self.socket, request).await
+    }
+
+    /// `GET` of facts that arrive one JSON object per line and end.
+    pub async fn lines(&self, path: &str) -> Result<Bytes, Failure> {
+        let body = self.open(path).await?.into_body();
+        connection::read(&self.socket, body, ANSWER_MAX_BYTES).await.map_err(|error| self.unreachable(error))
     }
 
     /// `POST /v1/VERB`; answers when the daemon does, which with `no_wait` is at once and else with the outcome.

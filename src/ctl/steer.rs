@@ -116,7 +116,11 @@ fn show(status: &Status, shown: &mut String, terminal: &mut Terminal) -> Result<
     Ok(())
 }
 
-fn outcome(answer: &Answer<VerbReply>, as_json: bool, terminal: &mut Terminal) -> Result<ExitStatus, Failure> {
+/// Prints an outcome, or makes a failure of it.
+///
+/// # Errors
+/// A denial, a passed deadline or a failure.
+pub fn outcome(answer: &Answer<VerbReply>, as_json: bool, terminal: &mut Terminal) -> Result<ExitStatus, Failure> {
     let reply = &answer.value;
     if as_json {
         terminal.print(json::pretty(&answer.text))?;

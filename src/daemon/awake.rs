@@ -61,12 +61,26 @@ impl Awake {
     }
 }
 
-impl Drop for Awake {
-    fn drop(&mut self) {
+impl Awake {
+    /// Lets go at once, and starts no process from here to [`Self::take_again`].
+    pub fn let_go(&mut self) {
         if let Some(Keeper { wishes, thread }) = self.keeper.take() {
             drop(wishes);
             let _ = thread.join();
         }
+    }
+
+    /// Undoes [`Self::let_go`].
+    pub fn take_again(&mut self) {
+        if std::mem::take(&mut self.wanted) {
+            self.set(true);
+        }
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        self.let_go();
     }
 }
 
@@ -199,7 +213,8 @@ hold idle:sleep "$1" 2>/dev/null || hold idle "$1""#;
     }
 
     fn start(program: &Path, refused: &Arc<AtomicBool>) -> std::io::Result<Inhibitor> {
-        let mut child = Command::new("/bin/sh")
+        let mut command = Command::new("/bin/sh");
+        command
             .args(["-c", SCRIPT])
             .arg(program)
             .arg(super::WHY)
@@ -207,8 +222,8 @@ hold idle:sleep "$1" 2>/dev/null || hold idle "$1""#;
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             // Ctrl-C in the terminal begins a drain, during which the machine is to stay awake.
-            .process_group(0)
-            .spawn()?;
+            .process_group(0);
+        let mut child = crate::daemon::signals::unheld(|| command.spawn())?;
         let pipe = child.stdin.take().ok_or_else(|| std::io::Error::other("no pipe to its standard input"))?;
         let refused = Arc::clone(refused);
         let reaper = std::thread::Builder::new().name("inhibitor".to_owned()).spawn(move || match child.wait_with_output() {

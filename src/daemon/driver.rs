@@ -14,6 +14,7 @@ use super::boot_config::Verdict;
 use super::clock::Clock;
 use super::effects::Effects;
 use super::handle::{GatewayInput, Handle, Report};
+use super::image_change::ImageChange;
 use super::journal::Journal;
 use super::leftover::Leftover;
 use super::publish::{self, Surroundings};
@@ -65,6 +66,8 @@ pub enum Request {
         /// For `status`, one line each.
         problems: Vec<String>,
     },
+    /// The last connection has ended: another image may take this one's place now, if that is still wanted.
+    Exec,
     /// TERM, INT or the verb `stop`.
     Stop {
         /// Leave the worker running.
@@ -77,6 +80,8 @@ pub enum Request {
 pub struct Driver {
     core: Supervisor,
     effects: Effects,
+    /// Without it, upgrades run out of time.
+    image_change: Option<ImageChange>,
     clock: Clock,
     journal: Journal,
     sampler: Sampler,
@@ -134,6 +139,7 @@ impl Driver {
         let driver = Self {
             core,
             effects,
+            image_change: None,
             clock,
             journal: Journal::default(),
             sampler,
@@ -157,6 +163,11 @@ impl Driver {
     pub fn note(&mut self, kind: &'static str, message: impl Into<String>) {
         let record = Record { kind, message: message.into() };
         self.journal.add(&record, self.clock.now().wall);
+    }
+
+    /// Gives it the means to replace its own image. Before [`Self::run`].
+    pub fn set_image_change(&mut self, change: ImageChange) {
+        self.image_change = Some(change);
     }
 
     /// Takes over workers of the last daemon, in this order. Before [`Self::run`].
@@ -304,6 +315,7 @@ impl Driver {
                 over
             }
             Request::Stop { keep_worker } => self.step(Event::StopAsked { keep_worker }),
+            Request::Exec => self.exec(),
         }
     }
 
@@ -345,8 +357,10 @@ impl Driver {
                 Action::Probe { generation } => self.effects.probe(generation),
                 Action::Canary { generation } => self.effects.canary(generation),
                 Action::KeepAwake { on } => self.effects.keep_awake(on),
-                Action::VetImage { .. } => self.effects.vet_image(),
-                Action::PauseAccepting | Action::ResumeAccepting | Action::Exec { .. } => {}
+                Action::VetImage { to } => self.image_change(|change| change.vet(to)),
+                Action::PauseAccepting => self.image_change(ImageChange::hold),
+                Action::ResumeAccepting => self.image_change(ImageChange::resume),
+                Action::Exec { .. } => self.image_change(ImageChange::leave),
                 Action::Reply { operation, outcome } => {
                     // Whoever reads the status after a verb must see its effect.
                     self.publish();
@@ -359,6 +373,20 @@ impl Driver {
         }
         self.publish_if_changed();
         over
+    }
+
+    fn image_change(&mut self, carry_out: impl FnOnce(&mut ImageChange)) {
+        if let Some(change) = &mut self.image_change {
+            carry_out(change);
+        }
+    }
+
+    fn exec(&mut self) -> bool {
+        let Some(change) = self.image_change.as_mut().filter(|change| change.is_leaving()) else { return false };
+        let saved = self.effects.prepare_exec();
+        let why = change.exec(saved);
+        self.effects.stay();
+        self.step(Event::ExecFailed { why })
     }
 
     fn serving_report(&self) -> Option<(u32, Option<WorkerStatus>)> {

@@ -250,11 +250,6 @@ impl Effects {
         }
     }
 
-    /// Upgrades are not built in yet.
-    pub fn vet_image(&self) {
-        self.send(Event::ImageVetted { result: Err("this build cannot replace itself".to_owned()) });
-    }
-
     /// Asks for one token; closes with `CanaryAnswered`.
     pub fn canary(&self, generation: Generation) {
         let Some(link) = self.links.get(&generation) else { return };
@@ -285,6 +280,20 @@ impl Effects {
     /// Holds the machine awake, or lets it sleep.
     pub fn keep_awake(&mut self, on: bool) {
         self.awake.set(on);
+    }
+
+    /// Writes the state and starts no more processes: this image may be replaced.
+    ///
+    /// # Errors
+    /// When the state could not be written.
+    pub fn prepare_exec(&mut self) -> Result<(), String> {
+        self.awake.let_go();
+        self.save()
+    }
+
+    /// This image stays after all.
+    pub fn stay(&mut self) {
+        self.awake.take_again();
     }
 
     /// Tells what the configured model weighs on disk; closes with `ModelMeasured`.
@@ -347,8 +356,12 @@ impl Effects {
         self.write_state();
     }
 
+    fn save(&self) -> Result<(), String> {
+        state_file::write(&self.home.state(), &self.state).map_err(|error| error.to_string())
+    }
+
     fn write_state(&self) {
-        if let Err(error) = state_file::write(&self.home.state(), &self.state) {
+        if let Err(error) = self.save() {
             tracing::error!(%error, "state not written");
         }
     }

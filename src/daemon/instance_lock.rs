@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use nix::fcntl::{Flock, FlockArg};
 /// The lock. The descriptor is close-on-exec (std's default), so no worker ever holds it.
 #[derive(Debug)]
 pub struct InstanceLock {
-    _held: Flock<File>,
+    held: Flock<File>,
 }
 
 /// Why the lock was not taken.
@@ -51,12 +52,31 @@ impl InstanceLock {
             .mode(0o600)
             .open(path)
             .map_err(io)?;
+        Self::lock(file, path)
+    }
+
+    /// Takes over the lock that the last image of this process left, without a moment in which nobody holds it.
+    ///
+    /// # Errors
+    /// When it was not left locked after all, and another process holds it now.
+    pub fn inherit(left: OwnedFd, path: &Path) -> Result<Self, LockError> {
+        Self::lock(File::from(left), path)
+    }
+
+    /// The locked file.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.held
+    }
+
+    fn lock(file: File, path: &Path) -> Result<Self, LockError> {
+        let io = |source| LockError::Io { path: path.to_owned(), source };
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(mut held) => {
                 held.set_len(0).map_err(io)?;
                 held.rewind().map_err(io)?;
                 writeln!(held, "{}", std::process::id()).map_err(io)?;
-                Ok(Self { _held: held })
+                Ok(Self { held })
             }
             Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
                 let mut text = String::new();
@@ -75,6 +95,21 @@ impl InstanceLock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_inherited_lock_is_never_free() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("mlxsupd.lock");
+        let held = InstanceLock::take(&path).unwrap();
+        let left = held.file().try_clone().unwrap();
+        // Exec closes the descriptor without unlocking; dropping the guard would unlock.
+        std::mem::forget(held);
+        InstanceLock::take(&path).unwrap_err();
+        let inherited = InstanceLock::inherit(left.into(), &path).unwrap();
+        InstanceLock::take(&path).unwrap_err();
+        drop(inherited);
+        InstanceLock::take(&path).unwrap();
+    }
 
     #[test]
     fn a_second_daemon_is_told_who_holds_the_lock() {

@@ -2,6 +2,7 @@
 //!
 //! Start: home, configuration, lock, log, sockets, workers of the last daemon, driver, gateway, control, signals, ready.
 //! Nothing is bound before a configuration is accepted, and nothing is unlinked before the lock is held.
+//! An upgrade execs another image in this process: same order, lock and listeners inherited (`image_change.rs`).
 //! Stop: the core drains and ends the worker, the driver leaves its loop, listeners close, own sockets are unlinked.
 
 mod adoption;
@@ -9,14 +10,20 @@ pub mod awake;
 #[cfg(target_os = "macos")]
 mod awake_ffi;
 pub mod boot_config;
+mod children;
 pub mod clock;
+pub mod door;
 pub mod driver;
 pub mod effects;
+mod exec;
 pub mod handle;
 pub mod home;
+pub mod image_change;
 pub mod instance_lock;
 pub mod journal;
 pub mod leftover;
+mod listeners;
+mod outdated;
 pub mod program;
 pub mod publish;
 pub mod reload;
@@ -26,6 +33,7 @@ pub mod sockets;
 mod start;
 pub mod state_file;
 pub mod timetable;
+pub mod vetting;
 pub mod worker_command;
 
 use std::path::PathBuf;
@@ -65,6 +73,9 @@ pub enum DaemonError {
     /// Sockets handed over by the init system.
     #[error(transparent)]
     Activation(#[from] crate::service::ActivationError),
+    /// What the last image of this process left.
+    #[error(transparent)]
+    Inheritance(#[from] crate::service::inheritance::InheritanceError),
     /// The log.
     #[error(transparent)]
     Logging(#[from] crate::telemetry::LoggingError),
@@ -90,6 +101,7 @@ impl DaemonError {
             Self::Lock(instance_lock::LockError::Held { .. }) => 5,
             Self::Lock(instance_lock::LockError::Io { .. })
             | Self::Activation(_)
+            | Self::Inheritance(_)
             | Self::Logging(_)
             | Self::Probe(_)
             | Self::System { .. } => 1,

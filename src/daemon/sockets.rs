@@ -72,8 +72,17 @@ pub fn bind(path: &Path, mode: u32, ours: bool) -> Result<UnixListener, BindErro
         Err(error) => return Err(io(error)),
     }
     let listener = UnixListener::bind(path).map_err(io)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(io)?;
+    set_mode(path, mode)?;
     Ok(listener)
+}
+
+/// Sets a socket's permission bits.
+///
+/// # Errors
+/// When the system refuses.
+pub fn set_mode(path: &Path, mode: u32) -> Result<(), BindError> {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+        .map_err(|source| BindError::Io { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

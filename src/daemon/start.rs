@@ -3,23 +3,26 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::net::UnixListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::boot_config::{self, BootConfig, Verdict};
 use super::clock::{Clock, wall};
-use super::driver::{Driver, Ends};
+use super::door::{Door, door};
+use super::driver::{Driver, Ends, Request};
 use super::effects::Effects;
 use super::home::Home;
+use super::image_change::{ImageChange, Tools};
 use super::instance_lock::InstanceLock;
+use super::listeners::{self, Listening};
 use super::reload::Reloader;
 use super::sampling::Sampler;
 use super::signals::{self, Asked};
-use super::{DaemonError, Options, leftover, sockets, state_file};
+use super::{DaemonError, Options, children, leftover, outdated, state_file};
 use crate::config::Config;
 use crate::control;
 use crate::gateway::{self, GatewayContext, RequestSink};
-use crate::service::{Notifier, is_started_by_init, take_listeners, watchdog_interval};
+use crate::service::{Notifier, inheritance, is_started_by_init, watchdog_interval};
+use crate::supervisor::verbs::Verb;
 use crate::telemetry::{Logging, RequestsLog, StderrLog};
 
 /// Descriptors the daemon keeps for itself when it derives its connection cap from the process's limit.
@@ -42,29 +45,30 @@ pub fn check(options: &Options) -> Result<Config, DaemonError> {
 /// When it cannot start; once it serves, failures are handled and logged instead.
 pub async fn run(options: Options) -> Result<(), DaemonError> {
     let clock = Clock::start();
-    let activated = take_listeners()?;
+    let mut inherited = inheritance::take()?;
+    let left_lock = inherited.as_mut().and_then(|inherited| inherited.lock.take());
+    let last_image = inherited.as_ref().map(|inherited| (inherited.from.clone(), inherited.held_since_ms));
+    let source = listeners::Source::find(inherited)?;
     let BootConfig { config, verdict } = boot_config::choose(&options, is_started_by_init())?;
     let home = Home::open(&options.home)?;
-    let _lock = InstanceLock::take(&home.lock())?;
+    let lock = match left_lock {
+        Some(left) => InstanceLock::inherit(left, &home.lock())?,
+        None => InstanceLock::take(&home.lock())?,
+    };
     let logging = Logging::start(&home.logs().join("mlxsupd.log"), &config.log, StderrLog::Auto)?;
     let requests_log = RequestsLog::open(&home.logs().join("requests.log"), &config.log)
         .map_err(|source| DaemonError::System { doing: "open logs/requests.log", source })?;
-    let own_client_socket = home.client_socket(&config.listen.socket);
-    let activated_client = activated.and_then(|listeners| listeners.client);
-    let is_activated = activated_client.is_some();
-    let client = match activated_client {
-        Some(listener) => UnixListener::from_std(listener)
-            .map_err(|source| DaemonError::System { doing: "use the activated socket", source })?,
-        None => sockets::bind(&own_client_socket, config.listen.mode, own_client_socket.parent() == Some(home.root()))?,
-    };
-    let control_socket = home.control_socket();
-    let control_listener = sockets::bind(&control_socket, 0o600, true)?;
+    let Listening { client, control: control_listener, heirlooms, own } =
+        listeners::open(source, &home, &config, &lock)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), home = %home.root().display(), "mlxsupd starts");
     if matches!(verdict, Verdict::Accepted) {
         boot_config::remember(&config, home.root());
     }
 
     let (mut state, problem) = state_file::read(&home.state());
+    if last_image.is_some() {
+        children::reap_others(&state.workers);
+    }
     state.epoch += 1;
     let survey = leftover::survey(&home, state.workers.clone(), state.epoch).await;
     tracing::info!(
@@ -79,8 +83,9 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     })?;
     let (events_in, events) = mpsc::unbounded_channel();
     let core = state.core.clone();
+    let core_events = events_in.clone();
     let effects = Effects::new(home.clone(), state, events_in);
-    let (mut driver, ends) = Driver::new(config, &core, seed, clock, effects, events, sampler);
+    let (mut driver, ends) = Driver::new(config.clone(), &core, seed, clock, effects, events, sampler);
     if let Some(problem) = problem {
         driver.note("state_set_aside", problem);
     }
@@ -88,11 +93,18 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     for note in survey.notes {
         driver.note("leftover_worker", note);
     }
+    if let Some((from, held_since_ms)) = &last_image {
+        driver.note("upgraded", told(from, *held_since_ms));
+    }
+    let outdated = outdated::find(&survey.workers, &config);
     driver.adopt(survey.workers);
+    if let Some(outdated) = &outdated {
+        driver.note("worker_outdated", outdated.told(last_image.is_some()));
+    }
     tracing::info!(since_start_ms = clock.mono().0, "workers adopted");
 
     let reloader = Reloader {
-        file: options.config.unwrap_or_else(|| home.config()),
+        file: options.config.clone().unwrap_or_else(|| home.config()),
         home: home.root().to_owned(),
         config: ends.config.clone(),
         status: ends.status.clone(),
@@ -101,31 +113,45 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
         requests_log: requests_log.clone(),
     };
     let (asked_in, asked) = mpsc::channel(SIGNALS_WAITING);
-    signals::listen(ends.requests.clone(), asked_in)
+    let signals = signals::listen(ends.requests.clone(), asked_in)
         .map_err(|source| DaemonError::System { doing: "install signal handlers", source })?;
-    let (stop, stopped) = watch::channel(false);
+    let (porter, doorway) = door();
+    let (control_porter, control_doorway) = door();
+    let (porter, control_porter) = (Arc::new(porter), Arc::new(control_porter));
+    driver.set_image_change(ImageChange::new(Tools {
+        home: home.root().to_owned(),
+        config: options.config,
+        porter: Arc::clone(&porter),
+        control_porter: Arc::clone(&control_porter),
+        heirlooms,
+        signals,
+        events: core_events,
+        requests: ends.requests.clone(),
+    }));
     let context = gateway_context(&ends, clock, requests_log.clone());
-    let serving = tokio::spawn(gateway::serve(client, context, stopped));
+    let serving = tokio::spawn(gateway::serve(client, context, doorway));
     let control = control::verbs::Control {
         requests: ends.requests.clone(),
         config: ends.config.clone(),
         reloader: reloader.clone(),
     };
-    let controlling = tokio::spawn(control::listener::serve(control_listener, control));
-    let answering = tokio::spawn(answer_signals(asked, reloader, logging, requests_log));
+    let controlling = tokio::spawn(control::listener::serve(control_listener, control, control_doorway));
+    let answering = tokio::spawn(answer_signals(asked, ends.requests.clone(), reloader, logging, requests_log));
     let notifying = tokio::spawn(notify(ends.status.clone()));
+    if let Some(outdated) = outdated.filter(|_| last_image.is_some()) {
+        tokio::spawn(outdated.hand_over(ends.status.clone(), ends.requests.clone()));
+    }
 
     driver.run().await;
 
-    let _ = stop.send(true);
+    porter.set(Door::Closed);
     let _ = serving.await;
+    control_porter.set(Door::Closed);
     controlling.abort();
     answering.abort();
     notifying.abort();
-    let _ = std::fs::remove_file(&control_socket);
-    // An activated socket belongs to the init system, which keeps listening on it.
-    if !is_activated {
-        let _ = std::fs::remove_file(&own_client_socket);
+    for socket in own {
+        let _ = std::fs::remove_file(socket);
     }
     tracing::info!("mlxsupd ends");
     Ok(())
@@ -148,6 +174,17 @@ fn gateway_context(ends: &Ends, clock: Clock, log: RequestsLog) -> Arc<GatewayCo
     })
 }
 
+/// What an upgrade did, for the events.
+fn told(from: &str, held_since_ms: u64) -> String {
+    let held = std::time::Duration::from_millis(wall().0.saturating_sub(held_since_ms));
+    format!(
+        "{from} → {} in place (pid {}); new clients waited for {:.2} s",
+        env!("CARGO_PKG_VERSION"),
+        std::process::id(),
+        held.as_secs_f64()
+    )
+}
+
 /// Raises the descriptor limit as far as allowed; each connection may need two descriptors (client and link).
 fn connection_cap() -> usize {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -165,6 +202,7 @@ fn connection_cap() -> usize {
 
 async fn answer_signals(
     mut asked: mpsc::Receiver<Asked>,
+    requests: mpsc::Sender<Request>,
     reloader: Reloader,
     logging: Logging,
     requests_log: RequestsLog,
@@ -174,6 +212,15 @@ async fn answer_signals(
             Asked::Reload => {
                 // The outcome is logged where it becomes real.
                 let _ = reloader.reload().await;
+            }
+            Asked::Upgrade => {
+                let (reply, outcome) = oneshot::channel();
+                let verb = Verb::Upgrade { to: None, no_wait: true };
+                if requests.send(Request::Verb { verb, reply }).await.is_ok()
+                    && let Ok(outcome) = outcome.await
+                {
+                    tracing::info!(outcome = outcome.message, "asked to upgrade by a signal");
+                }
             }
             Asked::ReopenLogs => {
                 for (name, result) in [("mlxsupd.log", logging.reopen()), ("requests.log", requests_log.reopen())] {

@@ -27,11 +27,18 @@ pub(super) struct Patience {
     pub idle: Duration,
     /// Without taking a single byte of an answer: the client is gone in all but name and holds a slot.
     pub stall: Duration,
+    /// For the first request of a connection that is to be left: it may be on its way.
+    pub first: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { head: Duration::from_secs(30), idle: Duration::from_secs(300), stall: Duration::from_secs(300) }
+        Self {
+            head: Duration::from_secs(30),
+            idle: Duration::from_secs(300),
+            stall: Duration::from_secs(300),
+            first: Duration::from_secs(1),
+        }
     }
 }
 
@@ -55,6 +62,8 @@ struct Shared {
     held: BytesMut,
     /// The client sent more than its request, so the connection must not be used again.
     surplus: bool,
+    /// The connection ends as soon as nothing is under way on it.
+    leaving: bool,
     /// Counts the moments at which everything hyper had buffered was with the kernel.
     flushes: u64,
     flushed: Option<Waker>,
@@ -73,12 +82,25 @@ pub(super) struct Turn {
 
 impl Turns {
     fn new() -> Self {
-        let shared = Shared { phase: Phase::Head, held: BytesMut::new(), surplus: false, flushes: 0, flushed: None };
+        let shared = Shared {
+            phase: Phase::Head,
+            held: BytesMut::new(),
+            surplus: false,
+            leaving: false,
+            flushes: 0,
+            flushed: None,
+        };
         Self(Arc::new(Mutex::new(shared)))
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the connection end with the answer under way, at once if there is none; or takes that back. To be followed by
+    /// a poll of the connection.
+    pub fn leave(&self, leaving: bool) {
+        self.lock().leaving = leaving;
     }
 
     /// Begins a turn. `body` is the announced length, `None` for a chunked body.
@@ -105,7 +127,8 @@ impl Turn {
     /// True when the connection must close after this answer. A chunked body's end may have come together with
     /// surplus bytes that nobody can see any more, so it closes as well.
     pub fn must_close(&self) -> bool {
-        self.chunked || self.turns.lock().surplus
+        let shared = self.turns.lock();
+        self.chunked || shared.surplus || shared.leaving
     }
 
     /// Number of flushes so far, for [`Self::poll_flushed`].
@@ -140,8 +163,13 @@ pub(super) struct Connection<S> {
     line_ended: bool,
     /// True once a byte of the current head has come.
     head_begun: bool,
+    /// True once a whole head has come.
+    served: bool,
+    /// True while something written may not have reached the kernel.
+    unflushed: bool,
     reading: Option<Timer>,
     writing: Option<Timer>,
+    leaving: Option<Timer>,
     /// Written instead of a bare refusal, and how much of hyper's own bytes it stands for.
     substitute: Option<(Bytes, usize)>,
 }
@@ -172,8 +200,11 @@ impl<S> Connection<S> {
             patience,
             line_ended: false,
             head_begun: false,
+            served: false,
+            unflushed: false,
             reading: None,
             writing: None,
+            leaving: None,
             substitute: None,
         };
         (connection, turns)
@@ -225,12 +256,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             rest.unsplit(std::mem::take(&mut shared.held));
             shared.held = rest;
             buf.set_filled(before + end);
+            self.served = true;
             self.reading = None;
         }
         Poll::Ready(Ok(()))
     }
 
     fn poll_head_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.head_begun && self.turns.lock().leaving {
+            return self.poll_leave(cx);
+        }
         let after = if self.head_begun { self.patience.head } else { self.patience.idle };
         ready!(Timer::arm(&mut self.reading, after, cx));
         if !self.head_begun {
@@ -241,6 +276,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // Nothing else is under way on this connection, so a socket that cannot take this at once is as good as gone.
         let _ = Pin::new(&mut self.stream).poll_write(cx, &answer);
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Ends the connection as a hang-up of the client would: nothing is under way on it, and nothing has come.
+    fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unflushed {
+            // Whoever flushes is woken by the socket, and reads again afterwards.
+            return Poll::Pending;
+        }
+        if !self.served {
+            ready!(Timer::arm(&mut self.leaving, self.patience.first, cx));
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_read_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, limit: u64) -> Poll<io::Result<()>> {
@@ -343,6 +390,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.unflushed = true;
         if this.substitute.is_none()
             && let Some(better) = bare_refusal(bytes)
         {
@@ -368,6 +416,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(Pin::new(&mut this.stream).poll_flush(cx))?;
+        this.unflushed = false;
         let mut shared = this.turns.lock();
         shared.flushes += 1;
         if let Some(waker) = shared.flushed.take() {

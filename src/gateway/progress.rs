@@ -132,11 +132,11 @@ impl Progress {
         }
     }
 
-    /// Notes how long the prompt is, as the link's prefill comments tell it.
+    /// Notes how long the prompt is, as the link's prefill comments tell it: every choice reads it for itself.
     pub fn note_prefill(&mut self, total: u64) {
         // After a change of worker the total includes the replayed tokens; the first one is the prompt alone.
         if self.prompt_tokens == 0 && self.recorded() == 0 {
-            self.prompt_tokens = total;
+            self.prompt_tokens = total / self.lanes.len() as u64;
         }
     }
 
@@ -270,6 +270,15 @@ mod tests {
         assert!(record(&mut unstarted, "0:0:", Some(role)).expect("recorded").relay);
         assert!(!record(&mut unstarted, "0:0:", Some(role)).expect("recorded").relay);
         assert!(envelope(&unstarted, "{}").generated.is_empty());
+    }
+
+    #[test]
+    fn the_prompt_is_counted_once_for_all_choices() {
+        let mut progress = Progress::new(3, false);
+        progress.note_prefill(30);
+        record(&mut progress, "2:1:5", None).expect("recorded");
+        progress.note_prefill(31);
+        assert_eq!(progress.usage(), Usage { prompt_tokens: 10, completion_tokens: 1 });
     }
 
     #[test]

@@ -181,6 +181,7 @@ fn answer(status: &WorkerStatus) -> Answer {
         bytes_total: status.bytes_total,
         steps: status.engine.steps,
         pending_prefill_tokens: status.engine.pending_prefill_tokens,
+        sequences: Some(status.engine.active.saturating_add(status.engine.waiting)),
     }
 }
 

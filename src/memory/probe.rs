@@ -25,7 +25,9 @@ pub enum ProbeError {
         source: io::Error,
     },
     /// The kernel refused its page counters.
-    #[error("the kernel does not tell its memory statistics ({call} answered {code}); see `mlxsupctl doctor`")]
+    #[error(
+        "the kernel does not tell its memory statistics ({call} answered {code}); report the system and its version"
+    )]
     Refused {
         /// Which call.
         call: &'static str,

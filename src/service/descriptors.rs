@@ -36,6 +36,18 @@ pub(super) fn take_from_systemd(count: u16) -> Option<Vec<Result<Inherited, Stri
     Some((0..RawFd::from(count)).map(|index| unsafe { take(FIRST + index) }).collect())
 }
 
+/// Takes over descriptors that the image before this one left open, in this very process; `None` when that was done before.
+/// Each is marked close-on-exec.
+pub(super) fn take_from_last_image(numbers: &[RawFd]) -> Option<Vec<Result<OwnedFd, String>>> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::SeqCst) {
+        return None;
+    }
+    // SAFETY: the caller has checked that the list names this process and each number once; the last image kept them open
+    // over the exec, so nothing of ours can have been given one of them, and the flag above lets them be taken once.
+    Some(numbers.iter().map(|number| unsafe { take_open(*number) }).collect())
+}
+
 /// Takes over one descriptor: marks it close-on-exec and checks that it is a listening stream socket.
 ///
 /// # Errors
@@ -44,6 +56,13 @@ pub(super) fn take_from_systemd(count: u16) -> Option<Vec<Result<Inherited, Stri
 /// # Safety
 /// The number, if it is open, belongs to nobody else in this process.
 pub(super) unsafe fn take(raw: RawFd) -> Result<Inherited, String> {
+    // SAFETY: passed on to the caller.
+    classify(unsafe { take_open(raw)? })
+}
+
+/// # Safety
+/// The number, if it is open, belongs to nobody else in this process.
+unsafe fn take_open(raw: RawFd) -> Result<OwnedFd, String> {
     if raw < 0 {
         return Err("no descriptor at all".to_owned());
     }
@@ -56,10 +75,14 @@ pub(super) unsafe fn take(raw: RawFd) -> Result<Inherited, String> {
         })?;
     }
     // SAFETY: it is open, as the call above showed, and ours alone by this function's contract.
-    classify(unsafe { OwnedFd::from_raw_fd(raw) })
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
-fn classify(owned: OwnedFd) -> Result<Inherited, String> {
+/// What a descriptor is.
+///
+/// # Errors
+/// What it is instead of a listening stream socket; it is closed then.
+pub(super) fn classify(owned: OwnedFd) -> Result<Inherited, String> {
     let kind = getsockopt(&owned.as_fd(), sockopt::SockType).map_err(|_| "no socket".to_owned())?;
     if kind != SockType::Stream {
         return Err("a socket, but no stream socket".to_owned());

@@ -5,9 +5,10 @@
 //!
 //! The environment is only read, never changed: removing variables is unsound once threads run, and an in-place upgrade
 //! needs them again. Instead every child is spawned without [`INIT_VARIABLES`], and inherited descriptors are marked
-//! close-on-exec the moment they are taken.
+//! close-on-exec the moment they are taken. What one image of the daemon leaves for the next is [`inheritance`].
 
 mod descriptors;
+pub mod inheritance;
 #[cfg(target_os = "macos")]
 mod launchd_ffi;
 pub mod notify;
@@ -27,6 +28,7 @@ pub const INIT_VARIABLES: &[&str] = &[
     "LISTEN_PID",
     "LISTEN_FDNAMES",
     "LISTEN_PIDFDID",
+    inheritance::VARIABLE,
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
     "WATCHDOG_PID",

@@ -71,6 +71,16 @@ impl Notifier {
         self.send("READY=1")
     }
 
+    /// The daemon is about to replace its own image; [`Self::ready`] follows, from the next one or from this.
+    ///
+    /// # Errors
+    /// When systemd could not be told; harmless.
+    pub fn reloading(&self) -> Result<(), NotifyError> {
+        // systemd tells an old message from a new one by this clock, and waits for ever without it.
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", now.as_micros()))
+    }
+
     /// The daemon is on its way out.
     ///
     /// # Errors
@@ -160,6 +170,10 @@ mod tests {
         assert_eq!(heard(&manager), "WATCHDOG=1");
         notifier.extend_timeout(Duration::from_secs(2)).unwrap();
         assert_eq!(heard(&manager), "EXTEND_TIMEOUT_USEC=2000000");
+        notifier.reloading().unwrap();
+        let message = heard(&manager);
+        let micros = message.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+        assert!(micros.parse::<u64>().unwrap() > 0);
         notifier.stopping().unwrap();
         assert_eq!(heard(&manager), "STOPPING=1");
     }

@@ -1,7 +1,8 @@
 //! The canary: one generated token that proves a worker still generates, and generates the right thing.
 //!
 //! Asked only when no real traffic has proved it: after `health.canary_after_idle` without a token, at once after an
-//! adoption, when a worker refuses request after request, and when a rule says so. While it is out it counts as pending
+//! adoption, when a worker refuses request after request, when it was given requests and has said for `health.stall` that
+//! it has none, and when a rule says so. While it is out it counts as pending
 //! work, so a worker that never answers it is found by the same window as any stall.
 //!
 //! The first answer of a fingerprint is what later ones are compared with: greedy decoding of a fixed prompt by the same
@@ -57,8 +58,12 @@ impl Supervisor {
     /// When the serving worker is asked next, if nothing happens before.
     pub(super) fn canary_deadline(&self) -> Option<Mono> {
         let worker = self.worker.as_ref().filter(|worker| worker.accepts())?;
-        if worker.proof.asked_at.is_some() || self.retirement.is_some() || self.running() > 0 {
+        if worker.proof.asked_at.is_some() || self.retirement.is_some() {
             return None;
+        }
+        if self.running() > 0 {
+            // It has finished and a slow client has not read to the end, or it has lost what it was given.
+            return worker.says_idle().then(|| worker.proof.at + self.config.health.stall);
         }
         let again = worker.proof.failures > 0 || worker.refusals >= REFUSALS_ALLOWED;
         let due = if again { worker.proof.not_before } else { worker.proof.at + self.config.health.canary_after_idle };
@@ -79,7 +84,7 @@ impl Supervisor {
             return false;
         }
         worker.proof.asked_at = Some(now);
-        if idle {
+        if idle || worker.says_idle() {
             worker.work_began(now);
         }
         let generation = worker.generation;

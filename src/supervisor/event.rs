@@ -211,6 +211,8 @@ pub struct Answer {
     pub steps: u64,
     /// Prompt tokens not yet prefilled.
     pub pending_prefill_tokens: u64,
+    /// Sequences it runs or has waiting inside; `None` when the engine does not say.
+    pub sequences: Option<u32>,
 }
 
 /// How a process ended.

@@ -7,6 +7,9 @@
 //! Three witnesses: engine steps in `/status`, tokens on any link stream, the process's CPU time and page-ins. While work
 //! is pending the window is `health.stall`, longer with pending prefill; when idle it is 60 s and only missed probes
 //! start it. A stopped process can move nothing and is dead after `health.failures` missed probes.
+//!
+//! Work counts as pending only while the worker does not deny having any: the end of an answer may lie in buffers that a
+//! slow client does not empty, and nothing moves then in a worker that is well. A canary proves that it is (canary.rs).
 
 use std::time::Duration;
 
@@ -48,6 +51,8 @@ pub struct HealthTracker {
     cpu_ms: u64,
     page_ins: u64,
     pending_prefill_tokens: u64,
+    /// It said last that it has no sequence at all.
+    says_idle: bool,
     /// An extra look has been asked for and has not come back.
     looking: bool,
 }
@@ -65,6 +70,7 @@ impl HealthTracker {
             cpu_ms: 0,
             page_ins: 0,
             pending_prefill_tokens: 0,
+            says_idle: false,
             looking: false,
         }
     }
@@ -80,8 +86,14 @@ impl HealthTracker {
                 moved |= answer.steps != self.steps;
                 self.steps = answer.steps;
                 self.pending_prefill_tokens = answer.pending_prefill_tokens;
+                let says_idle = answer.sequences == Some(0);
+                // Taking up work is movement: the stall window starts now.
+                moved |= self.says_idle && !says_idle;
+                self.says_idle = says_idle;
             }
             None => {
+                moved |= self.says_idle;
+                self.says_idle = false;
                 self.misses = self.misses.saturating_add(1);
                 self.last_miss.clone_from(&vitals.missed);
             }
@@ -109,6 +121,13 @@ impl HealthTracker {
     /// Work begins on an idle worker: the stall window starts now, not when it went idle.
     pub fn work_began(&mut self, now: Mono) {
         self.last_moved = now;
+        self.says_idle = false;
+    }
+
+    /// True when it said last that it has nothing to do, whatever was given to it.
+    #[must_use]
+    pub fn says_idle(&self) -> bool {
+        self.says_idle
     }
 
     /// How long nothing may move.

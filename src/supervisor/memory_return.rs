@@ -7,11 +7,15 @@
 //! A hard kill of a process that holds a large wired model can leave the memory wired until reboot; starting the next
 //! one on top of it again and again is how a machine freezes. Where the system reports no wired memory, or nothing is
 //! known from before the worker's start, there is nothing to wait for.
+//!
+//! Others wire memory too, and hours lie between a worker's start and its end. So memory counts as back when wired memory
+//! has fallen to what it was before the start, or by what the worker had wired itself, or when as much more is available
+//! as the worker weighed.
 
 use std::time::Duration;
 
 use super::failure::{Failure, FailureClass};
-use super::memory_gate::spoken_bytes;
+use super::memory_gate::{Machine, spoken_bytes};
 use super::retirement::Retirement;
 use super::time::{Mono, Now};
 use super::verbs::{Outcome, OutcomeKind};
@@ -33,8 +37,10 @@ pub struct Reclaim {
     pub footprint_bytes: u64,
     /// Wired on the machine before it started.
     pub wired_before: Option<u64>,
-    /// Available when it was told to stop.
-    pub available_before: Option<u64>,
+    /// What it had wired itself.
+    pub wired_itself: Option<u64>,
+    /// The machine when it was told to stop, or last seen alive.
+    pub machine_before: Option<Machine>,
     /// Its exit.
     pub since: Mono,
     /// Judged then at the latest.
@@ -64,8 +70,10 @@ pub enum Then {
 pub struct Stranded {
     /// How much, bytes.
     pub bytes: u64,
-    /// What wired memory must fall to.
+    /// What wired memory must fall to …
     pub target: u64,
+    /// … or this far below the most that was seen since: others may have wired more meanwhile.
+    pub most: u64,
     /// Since when.
     pub since: Mono,
 }
@@ -77,7 +85,8 @@ impl Supervisor {
             generation: worker.generation,
             footprint_bytes: worker.footprint_bytes.unwrap_or(0),
             wired_before: worker.wired_before,
-            available_before: self.available_at_stop.take().or(self.machine.map(|machine| machine.available)),
+            wired_itself: worker.wired_itself,
+            machine_before: worker.machine_at_stop.or(self.machine),
             since: now.mono,
             deadline: now.mono + PATIENCE,
             then,
@@ -98,7 +107,7 @@ impl Supervisor {
         if fresh.is_none() && !overdue {
             return;
         }
-        let residue = fresh.and_then(|machine| machine.wired).and_then(|wired| self.residue(reclaim, wired));
+        let residue = fresh.and_then(|machine| self.residue(reclaim, machine));
         if residue.is_some() && !overdue {
             return;
         }
@@ -110,12 +119,21 @@ impl Supervisor {
     }
 
     /// What is still wired beyond what was before, if that is too much. Living workers may have wired what they weigh.
-    fn residue(&self, reclaim: &Reclaim, wired: u64) -> Option<u64> {
-        let before = reclaim.wired_before?;
+    fn residue(&self, reclaim: &Reclaim, machine: Machine) -> Option<u64> {
+        let (wired, before) = (machine.wired?, reclaim.wired_before?);
+        let weight = reclaim.footprint_bytes;
+        let risen = reclaim.machine_before.map(|earlier| machine.available.saturating_sub(earlier.available));
+        if weight > 0 && risen.is_some_and(|risen| risen >= weight / 10 * 9) {
+            return None;
+        }
         let living: u64 = self.workers().filter_map(|worker| worker.footprint_bytes).sum();
-        let residue = wired.saturating_sub(before).saturating_sub(living);
-        let allowed = (before / 20).max(reclaim.footprint_bytes / 10).max(LEAST_RESIDUE);
-        (residue > allowed).then_some(residue)
+        let at_stop = reclaim.machine_before.and_then(|machine| machine.wired);
+        let fallen = at_stop.zip(reclaim.wired_itself).map(|(wired, own)| wired.saturating_sub(own));
+        let expected = before.saturating_add(living).max(fallen.unwrap_or(0));
+        let residue = wired.saturating_sub(expected);
+        let allowed = (before / 20).max(weight / 10).max(LEAST_RESIDUE);
+        // No more can be stranded than it had.
+        (residue > allowed).then(|| residue.min(reclaim.wired_itself.unwrap_or(u64::MAX)))
     }
 
     fn reclaimed(&mut self, reclaim: Reclaim, now: Now) {
@@ -130,7 +148,7 @@ impl Supervisor {
     /// The proof that memory came back: how much more is available than when the worker was told to stop.
     fn returned(&self, reclaim: &Reclaim) -> Option<Returned> {
         let after = self.machine.filter(|machine| machine.at >= reclaim.since)?.available;
-        Some(Returned { before: reclaim.available_before?, after })
+        Some(Returned { before: reclaim.machine_before?.available, after })
     }
 
     fn strand(&mut self, reclaim: Reclaim, bytes: u64, now: Now) {
@@ -156,19 +174,30 @@ impl Supervisor {
             Then::Failed { .. } => std::mem::take(&mut self.awaiting_ready),
         };
         self.replacement = None;
-        self.stranded = Some(Stranded {
-            bytes,
-            target: self.machine.and_then(|machine| machine.wired).unwrap_or(0).saturating_sub(bytes) + LEAST_RESIDUE,
-            since: now.mono,
-        });
+        let most = self.machine.and_then(|machine| machine.wired).unwrap_or(0);
+        let target = most.saturating_sub(bytes) + LEAST_RESIDUE.max(bytes / 10);
+        self.stranded = Some(Stranded { bytes, target, most, since: now.mono });
         self.reply_all(operations, &Outcome::new(OutcomeKind::Failed, format!("stranded: {message}")));
+    }
+
+    /// A worker is ready and there is a sample since: what it wired itself is known.
+    pub(super) fn learn_wired(&mut self) {
+        let Some(Machine { wired: Some(wired), at, .. }) = self.machine else { return };
+        for worker in self.workers_mut() {
+            let fresh = worker.is_ready() && worker.ready_at.is_some_and(|ready| at >= ready);
+            if fresh && worker.wired_itself.is_none() {
+                worker.wired_itself = worker.wired_at_spawn.map(|before| wired.saturating_sub(before));
+            }
+        }
     }
 
     /// Memory that comes back late ends the lockout.
     pub(super) fn look_at_stranded(&mut self, now: Mono) {
-        let Some(stranded) = &self.stranded else { return };
         let Some(wired) = self.machine.and_then(|machine| machine.wired) else { return };
-        if wired > stranded.target {
+        let Some(stranded) = self.stranded.as_mut() else { return };
+        stranded.most = stranded.most.max(wired);
+        let fallen = stranded.most.saturating_sub(stranded.bytes - stranded.bytes / 10);
+        if wired > stranded.target.max(fallen) {
             return;
         }
         let message = format!("{} came back after {}", spoken_bytes(stranded.bytes), spoken(now - stranded.since));

@@ -107,8 +107,6 @@ pub struct Supervisor {
     machine: Option<Machine>,
     /// Keys and values of live sequences at the last sample, bytes.
     kv_bytes: Option<u64>,
-    /// Available memory when the present stop ladder began, bytes.
-    available_at_stop: Option<u64>,
     /// Size of the configured model on disk, bytes.
     model_bytes: Option<u64>,
     /// The worker is being retired.
@@ -181,7 +179,6 @@ impl Supervisor {
             stranded: None,
             machine: None,
             kv_bytes: None,
-            available_at_stop: None,
             model_bytes: None,
             retirement: None,
             respawn: None,
@@ -324,10 +321,14 @@ impl Supervisor {
         if self.respawn.is_some() && self.worker.is_some() {
             return Err("a worker is to be spawned beside another".to_owned());
         }
+        if self.respawn.is_some() && self.kept.standing == Standing::Unloaded {
+            return Err("unloaded, and a worker is to be spawned".to_owned());
+        }
         if self.retirement.is_some() && self.worker.is_none() {
             return Err("a retirement without a worker".to_owned());
         }
-        if self.overlap.is_some() && self.worker.is_none() {
+        // At the daemon's end green may be gone before blue.
+        if self.overlap.is_some() && self.worker.is_none() && self.stopping.is_none() {
             return Err("a hand-over without a serving worker".to_owned());
         }
         if self.reclaim.is_some() && self.worker.is_some() && self.respawn.is_some() {

@@ -144,7 +144,6 @@ impl Supervisor {
             let message = format!("{running} requests outlasted the grace period; the next worker continues them");
             self.record("drain_deadline", message);
         }
-        self.available_at_stop = None;
         self.stop_worker(generation, StopReason::Planned, now);
     }
 
@@ -256,7 +255,8 @@ impl Supervisor {
     pub(super) fn next_worker(&mut self, now: Mono) -> Worker {
         self.kept.generation += 1;
         let generation = Generation(self.kept.generation);
-        let worker = Worker::spawning(generation, self.config.worker.start_timeout, now);
+        let mut worker = Worker::spawning(generation, self.config.worker.start_timeout, now);
+        worker.wired_at_spawn = self.machine.and_then(|machine| machine.wired);
         self.persist();
         self.actions.push(Action::Spawn { generation });
         worker

@@ -314,7 +314,7 @@ impl Supervisor {
             self.ledger.longest_wait = self.ledger.longest_wait.max(now - request.admitted_at);
         }
         self.requests.assign(id, generation);
-        if idle_before && let Some(worker) = self.worker.as_mut() {
+        if let Some(worker) = self.worker.as_mut().filter(|worker| idle_before || worker.says_idle()) {
             worker.work_began(now);
         }
         self.last_busy = now;

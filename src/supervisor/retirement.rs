@@ -74,7 +74,7 @@ impl Supervisor {
         }
         self.respawn = None;
         match &self.worker {
-            None => self.retired(retirement, None, now),
+            None => self.retire_nobody(retirement, now),
             Some(worker) => {
                 let ready = worker.is_ready();
                 self.retirement = Some(retirement);
@@ -83,6 +83,17 @@ impl Supervisor {
                     self.terminate(StopReason::Planned, now.mono);
                 }
             }
+        }
+    }
+
+    /// There is no worker. The memory of the last one may still be awaited: what is asked now replaces what was to follow.
+    fn retire_nobody(&mut self, retirement: Retirement, now: Now) {
+        let Some(reclaim) = self.reclaim.as_mut() else {
+            self.retired(retirement, None, now);
+            return;
+        };
+        if let Then::Failed { failure, .. } = std::mem::replace(&mut reclaim.then, Then::Retired(retirement)) {
+            self.last_failure = Some((failure, now.wall));
         }
     }
 
@@ -151,7 +162,9 @@ impl Supervisor {
             Purpose::Unload { .. } => {
                 self.kept.standing = Standing::Unloaded;
                 self.unpark();
-                self.drain = None;
+                // A drain asked for meanwhile has nothing left to drain.
+                let drained = self.drain.take().map_or_else(Vec::new, |drain| drain.operations);
+                self.reply_all(drained, &Outcome::new(OutcomeKind::Failed, "overtaken by an unload"));
                 self.replacement = None;
                 self.persist();
                 let message = format!("unloaded after {took}{proof}");

@@ -112,7 +112,7 @@ impl Supervisor {
 
     fn spawn(&mut self, now: Mono) {
         let mut worker = self.next_worker(now);
-        worker.wired_before = self.machine.and_then(|machine| machine.wired);
+        worker.wired_before = worker.wired_at_spawn;
         self.kept.wired_before = worker.wired_before;
         self.worker = Some(worker);
     }
@@ -197,7 +197,6 @@ impl Supervisor {
     /// Begins the stop ladder of the serving worker.
     pub(super) fn terminate(&mut self, why: StopReason, now: Mono) {
         let Some(generation) = self.worker.as_ref().map(|worker| worker.generation) else { return };
-        self.available_at_stop = self.machine.map(|machine| machine.available);
         self.stop_worker(generation, why, now);
         if let Some(replacement) = self.replacement.as_mut() {
             replacement.stop_at.get_or_insert(now);

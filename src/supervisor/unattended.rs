@@ -42,6 +42,7 @@ impl Supervisor {
         {
             self.wear.speed(worker.generation, speed, now.mono - ready_at);
         }
+        self.learn_wired();
         self.look_at_stranded(now.mono);
         self.judge_overlap_pressure(now.mono);
         for Fired { rule, action, why, break_streams_after } in self.rules.evaluate(sample, now.mono) {

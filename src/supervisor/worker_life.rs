@@ -16,6 +16,7 @@ use super::canary::Proof;
 use super::event::{Answer, Inherited, WorkerFacts};
 use super::failure::{Failure, FailureClass};
 use super::health::HealthTracker;
+use super::memory_gate::Machine;
 use super::time::Mono;
 
 /// A worker process, or the intention of one.
@@ -47,6 +48,12 @@ pub struct Worker {
     pub refusals: u32,
     /// Machine memory wired before it was spawned, bytes: what must come back when it is gone.
     pub wired_before: Option<u64>,
+    /// Machine memory wired when it was spawned, bytes: with an overlap that includes its predecessor's.
+    pub wired_at_spawn: Option<u64>,
+    /// What it wired itself, as seen by the first sample after it became ready, bytes.
+    pub wired_itself: Option<u64>,
+    /// The machine when its stop ladder began.
+    pub machine_at_stop: Option<Machine>,
     /// Whether real work, or a canary, has lately proved that it generates.
     pub proof: Proof,
 }
@@ -158,6 +165,9 @@ impl Worker {
             prompt_tokens: 0,
             refusals: 0,
             wired_before: None,
+            wired_at_spawn: None,
+            wired_itself: None,
+            machine_at_stop: None,
             proof: Proof::new(now),
         }
     }
@@ -236,6 +246,12 @@ impl Worker {
         if let Life::Ready { health, .. } = &mut self.life {
             health.work_began(now);
         }
+    }
+
+    /// True when it said last that it has nothing to do.
+    #[must_use]
+    pub fn says_idle(&self) -> bool {
+        matches!(&self.life, Life::Ready { health, .. } if health.says_idle())
     }
 
     /// How long loading and warming took (or has taken so far).

@@ -51,7 +51,7 @@ impl Supervisor {
         self.worker.iter().chain(self.overlap.as_ref().map(Overlap::other)).chain(&self.surplus)
     }
 
-    fn workers_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
+    pub(super) fn workers_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
         self.worker.iter_mut().chain(self.overlap.as_mut().map(Overlap::other_mut)).chain(&mut self.surplus)
     }
 
@@ -65,7 +65,15 @@ impl Supervisor {
 
     /// SIGTERM to one worker, and the ladder's clock starts. Nothing happens when it has started before.
     pub(super) fn stop_worker(&mut self, generation: Generation, why: StopReason, now: Mono) {
-        if self.worker_mut(generation).is_some_and(|worker| worker.begin_stop(why, now)) {
+        let machine = self.machine;
+        let begins = |worker: &mut Worker| {
+            let begins = worker.begin_stop(why, now);
+            if begins {
+                worker.machine_at_stop = machine;
+            }
+            begins
+        };
+        if self.worker_mut(generation).is_some_and(begins) {
             self.actions.push(Action::SendTerminate { generation });
         }
     }
@@ -120,7 +128,7 @@ impl Supervisor {
             worker.last_answer = Some(answer.clone());
         }
         worker.footprint_bytes = vitals.footprint_bytes.or(worker.footprint_bytes);
-        let pending = running || worker.proof.asked_at.is_some();
+        let asked = worker.proof.asked_at.is_some();
         let mut note = None;
         match &mut worker.life {
             Life::Spawning { .. } => {}
@@ -137,6 +145,7 @@ impl Supervisor {
             }
             Life::Ready { health, suspect } => {
                 health.observe(vitals, now);
+                let pending = asked || (running && !health.says_idle());
                 match health.verdict(&policy, pending, now) {
                     Verdict::Well if *suspect => {
                         *suspect = false;
@@ -174,7 +183,8 @@ impl Supervisor {
     }
 
     fn has_work(&self, worker: &Worker) -> bool {
-        worker.proof.asked_at.is_some() || self.requests.running_on(worker.generation) > 0
+        let running = self.requests.running_on(worker.generation) > 0;
+        worker.proof.asked_at.is_some() || (running && !worker.says_idle())
     }
 
     pub(super) fn keep_worker_deadlines(&mut self, now: Mono) {

@@ -196,3 +196,33 @@ fn an_interrupt_ends_only_the_waiting() {
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
     assert_snapshot!(home.finish(&["drain"], child));
 }
+
+#[test]
+fn upgrade_is_told_by_the_next_image() {
+    let home = Home::new();
+    let before = fixtures::serving();
+    let mut after = before.clone();
+    (after.daemon.epoch, after.daemon.version) = (before.daemon.epoch + 1, "0.2.0".to_owned());
+    let words = "0.1.0 → 0.2.0 in place (pid 501); new clients waited for 0.04 s";
+    let event = json!({"at": "2026-03-01T10:30:12.000+01:00", "kind": "upgraded", "message": words});
+    let replies = vec![
+        ("POST /v1/upgrade", vec![Reply::BrokenStream(vec!["{".to_owned()])]),
+        ("GET /v1/status", vec![Reply::ok(&before), Reply::ok(&before), Reply::ok(&after)]),
+        ("GET /v1/events", vec![Reply::Stream(vec![format!("{event}\n")])]),
+    ];
+    let server = Server::start(&home.control_socket(), replies);
+    let screen = home.run(&["upgrade", "--to", "/opt/mlxsupd"]);
+    assert_snapshot!(screen + &asked(&server));
+}
+
+#[test]
+fn an_upgrade_that_is_postponed() {
+    let home = Home::new();
+    let message = "postponed: 1 requests still here after 300.0 s; try again later; this daemon serves on";
+    let late = reply(VerbResult::Deadline, State::Serving, message, &[]);
+    let replies =
+        vec![("POST /v1/upgrade", vec![Reply::ok(&late)]), ("GET /v1/status", vec![Reply::ok(&fixtures::serving())])];
+    let server = Server::start(&home.control_socket(), replies);
+    let screen = home.run(&["upgrade"]);
+    assert_snapshot!(screen + &asked(&server));
+}

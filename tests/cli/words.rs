@@ -15,6 +15,11 @@ fn help_of_a_verb() {
 }
 
 #[test]
+fn help_of_upgrade() {
+    assert_snapshot!(Home::new().run(&["upgrade", "--help"]));
+}
+
+#[test]
 fn help_of_chat() {
     assert_snapshot!(Home::new().run(&["chat", "--help"]));
 }

@@ -31,3 +31,4 @@ mod start_refused;
 mod stops;
 mod takeovers;
 mod unloads;
+mod upgrades;

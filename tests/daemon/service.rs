@@ -109,7 +109,12 @@ impl Service {
 
     /// The daemon's command line, hermetic but for PATH.
     pub fn daemon_command(&self) -> Command {
-        hermetic(env!("CARGO_BIN_EXE_mlxsupd"), self.home())
+        self.daemon_command_of(Path::new(env!("CARGO_BIN_EXE_mlxsupd")))
+    }
+
+    /// The command line of a daemon installed elsewhere.
+    pub fn daemon_command_of(&self, image: &Path) -> Command {
+        hermetic(image, self.home())
     }
 
     /// Lets the daemon see this memory in the place of the machine's: bytes by name, as JSON.
@@ -137,7 +142,7 @@ impl Service {
     }
 
     pub fn ctl_command(&self, arguments: &[&str]) -> Command {
-        let mut command = hermetic(env!("CARGO_BIN_EXE_mlxsupctl"), self.home());
+        let mut command = hermetic(Path::new(env!("CARGO_BIN_EXE_mlxsupctl")), self.home());
         command.args(arguments);
         command
     }
@@ -311,7 +316,7 @@ impl Drop for Service {
 }
 
 /// A program in this home that nothing of the surroundings reaches.
-fn hermetic(program: &str, home: &Path) -> Command {
+fn hermetic(program: &Path, home: &Path) -> Command {
     let mut command = Command::new(program);
     let path = std::env::var_os("PATH").unwrap_or_default();
     command.env_clear().env("PATH", path).env("HOME", home).env("MLXSUP_HOME", home).env("TZ", "UTC");

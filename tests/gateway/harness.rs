@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use mlxsup::config::Config;
 use mlxsup::control::view::{State, Status};
+use mlxsup::daemon::door::{Porter, door};
 use mlxsup::daemon::handle::{Assignment, Directive, GatewayInput, Handle, Report, Submission};
 use mlxsup::gateway::{GatewayContext, RequestRecord, serve};
 use mlxsup::supervisor::{Generation, Mono};
@@ -24,7 +25,7 @@ pub struct Gateway {
     pub inputs: mpsc::UnboundedReceiver<GatewayInput>,
     pub records: mpsc::UnboundedReceiver<RequestRecord>,
     pub status: watch::Sender<Arc<Status>>,
-    pub stop: watch::Sender<bool>,
+    pub porter: Porter,
     pub served: JoinHandle<()>,
     _config: watch::Sender<Arc<Config>>,
 }
@@ -62,9 +63,9 @@ impl Gateway {
             started: 1_700_000_000,
         };
         let listener = UnixListener::bind(dir.path().join("client.sock")).expect("bound");
-        let (stop, stop_receiver) = watch::channel(false);
-        let served = tokio::spawn(serve(listener, Arc::new(context), stop_receiver));
-        Self { dir, inputs, records, status, stop, served, _config: config_sender }
+        let (porter, doorway) = door();
+        let served = tokio::spawn(serve(listener, Arc::new(context), doorway));
+        Self { dir, inputs, records, status, porter, served, _config: config_sender }
     }
 
     pub async fn connect(&self) -> Client {

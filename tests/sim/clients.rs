@@ -21,8 +21,6 @@ pub struct Session {
     pub reported_at: u64,
     /// Its end has been reported.
     pub over: bool,
-    /// Where a finale only asks that the service answers again.
-    pub must_be_answered: bool,
 }
 
 /// What becomes of it when nothing happens to it.
@@ -47,8 +45,6 @@ pub struct Leg {
     pub grown_at: u64,
     /// A token has come in this leg.
     pub started: bool,
-    /// Progress was last told then.
-    pub told_at: u64,
 }
 
 /// The token at this place of the answer: a pure function, as it is of a real worker.

@@ -40,6 +40,7 @@ pub enum Fault {
     WallJumps,
     Sleeps,
     Reload,
+    /// The next daemon finds no configuration that it could serve with.
     BadConfiguration,
     DaemonCrashes,
     DaemonStops,
@@ -166,10 +167,8 @@ impl World {
                 return self.reload();
             }
             Fault::BadConfiguration => {
-                if self.is_up {
-                    self.timeline.plan(now + self.dice.between(1_000, 300_000), Happening::Reloads);
-                    return self.feed(Event::Unconfigured { why: "worker.model is missing".to_owned() });
-                }
+                self.trouble.bad_configuration = true;
+                self.daemon_crashes();
             }
             Fault::DaemonCrashes => self.daemon_crashes(),
             Fault::DaemonStops => {

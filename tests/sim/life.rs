@@ -21,7 +21,7 @@ impl World {
         self.trace.note(self.now, || format!("a daemon starts from {:?}", self.persistent));
         let instant = self.instant();
         let config = parsed(&self.text);
-        self.timetable = Timetable::new(&config.schedules, instant.wall);
+        self.timetable = Timetable::new(&config.schedules, &self.persistent.firings, instant.wall);
         self.look_at_timetable = self.now;
         self.core = Supervisor::new(config, &self.persistent, self.seed ^ self.life, instant);
         self.model = Model::new(&self.persistent, instant.mono);
@@ -46,6 +46,11 @@ impl World {
                 (process.generation, process.pid, found)
             })
             .collect();
+        if std::mem::take(&mut self.trouble.bad_configuration) {
+            let again = self.now + self.dice.between(1_000, 300_000);
+            self.timeline.plan(again, Happening::Reloads);
+            self.feed(Event::Unconfigured { why: "worker.model is missing".to_owned() })?;
+        }
         for (generation, pid, found) in found {
             self.feed(Event::Adopted { generation: Generation(generation), pid, found })?;
         }

@@ -108,14 +108,12 @@ pub struct Model {
     /// Gone lately: fingerprint, and whether the end was meant.
     pub gone: BTreeMap<Generation, (String, bool)>,
     pub arrivals: u64,
-    pub standing: Standing,
     pub line: Option<Line>,
     pub leaving: Option<Leaving>,
     pub accepting: Option<Generation>,
     pub overlapping: bool,
     pub stopping: bool,
     pub unconfigured: bool,
-    pub refusing: bool,
     pub awake: bool,
     pub vetting: bool,
     pub executing: bool,
@@ -137,14 +135,12 @@ impl Model {
             workers: BTreeMap::new(),
             gone: BTreeMap::new(),
             arrivals: 0,
-            standing: persistent.standing,
             line: (persistent.standing == Standing::Drained).then_some(Line { at: 0, ends: None }),
             leaving: None,
             accepting: None,
             overlapping: false,
             stopping: false,
             unconfigured: false,
-            refusing: false,
             awake: false,
             vetting: false,
             executing: false,
@@ -219,6 +215,7 @@ impl Model {
             | Event::Sampled { .. }
             | Event::Operator { .. }
             | Event::ScheduleDue { .. }
+            | Event::ScheduleLeftOut { .. }
             | Event::ModelMeasured { .. }
             | Event::Unconfigured { .. }
             | Event::StopAsked { .. }
@@ -316,6 +313,7 @@ impl Model {
             Event::Spawned { .. }
             | Event::CacheCleared { .. }
             | Event::ScheduleDue { .. }
+            | Event::ScheduleLeftOut { .. }
             | Event::ModelMeasured { .. }
             | Event::Tick => {}
         }

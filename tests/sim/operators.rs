@@ -88,7 +88,8 @@ impl World {
             return Ok(());
         }
         let config = parsed(&self.text);
-        self.timetable = mlxsup::daemon::timetable::Timetable::new(&config.schedules, self.instant().wall);
+        let wall = self.instant().wall;
+        self.timetable.reload(&config.schedules, wall);
         self.look_at_timetable = self.now;
         self.feed(Event::Reconfigured { config: Box::new(config) })
     }

@@ -47,6 +47,8 @@ pub struct Process {
     /// What would have happened while it was stopped.
     pub held: Vec<Happening>,
     pub slots: u32,
+    /// False for engines that do not say how many sequences they have.
+    pub says_sequences: bool,
 }
 
 /// How its load ends.
@@ -176,6 +178,7 @@ impl Process {
             bytes_total: self.weight,
             steps: self.steps,
             pending_prefill_tokens: 0,
+            sequences: self.says_sequences.then(|| u32::from(self.has_work())),
         });
         Vitals {
             missed: answer.is_none().then(|| format!("no answer in {patience_ms} ms")),

@@ -44,6 +44,9 @@ impl Model {
             self.stopping = true;
         }
         self.settle_lines(&before, core, now.mono);
+        if actions.contains(&Action::Exit) {
+            return Ok(());
+        }
         self.judge_after(core, now.mono)
     }
 

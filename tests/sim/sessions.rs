@@ -37,7 +37,6 @@ impl World {
             model: None,
             reported_at: 0,
             over: false,
-            must_be_answered: false,
         };
         let patience = self.dice.weighted(&[(3, 20_000_u64), (5, 600_000), (4, 7_200_000)]);
         self.submit(session, patience).map(|_| ())
@@ -86,7 +85,7 @@ impl World {
         }
         session.legs += 1;
         let number = session.legs;
-        session.leg = Some(Leg { number, generation, grown_at: now, started: false, told_at: now });
+        session.leg = Some(Leg { number, generation, grown_at: now, started: false });
         let (prefill, nature) = (session.prefill_ms, session.nature);
         let Some(process) = self.processes.get_mut(&generation) else {
             // Nobody listens any more.

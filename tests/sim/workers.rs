@@ -71,6 +71,7 @@ impl World {
             buffered: BTreeSet::new(),
             held: Vec::new(),
             slots: self.slots,
+            says_sequences: true,
         };
         let pid = process.pid;
         self.processes.insert(generation, process);
@@ -285,6 +286,7 @@ impl World {
         };
         if process.canary != Canary::Right {
             process.bad_canaries += 1;
+            self.wrong_canary_heard |= process.canary == Canary::Wrong;
         }
         self.news(1, Event::CanaryAnswered { generation: Generation(generation), result });
     }

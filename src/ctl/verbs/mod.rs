@@ -19,6 +19,7 @@ mod status;
 mod stop;
 mod uninstall;
 mod unload;
+mod upgrade;
 
 use crate::ctl::args::{Args, Verb};
 use crate::ctl::control::Control;
@@ -50,6 +51,7 @@ pub async fn dispatch(args: Args, terminal: &mut Terminal) -> Result<ExitStatus,
         Verb::Logs(logs) => logs::run(&logs, &home_holding("logs"), terminal).await,
         Verb::Config(config) => config::run(config, &home_holding("mlxsup.toml"), terminal),
         Verb::Reload(waiting) => reload::run(waiting, &control, terminal).await,
+        Verb::Upgrade(upgrade) => upgrade::run(&upgrade, &control, terminal).await,
         Verb::Start(start) => start::run(&start, &home, terminal).await,
         Verb::Stop(stop) => stop::run(&stop, &home, &control, terminal).await,
         Verb::Install(install) => install::run(&install, &home_holding("mlxsup.toml"), terminal).await,

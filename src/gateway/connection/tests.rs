@@ -2,8 +2,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
 
-const PATIENCE: Patience =
-    Patience { head: Duration::from_secs(30), idle: Duration::from_secs(300), stall: Duration::from_secs(300) };
+const PATIENCE: Patience = Patience {
+    head: Duration::from_secs(30),
+    idle: Duration::from_secs(300),
+    stall: Duration::from_secs(300),
+    first: Duration::from_secs(1),
+};
 
 fn pair(buffer: usize) -> (DuplexStream, Connection<DuplexStream>, Turns) {
     let (client, server) = duplex(buffer);
@@ -124,4 +128,34 @@ async fn other_answers_pass_unchanged() {
     let mut received = Vec::new();
     client.read_to_end(&mut received).await.expect("answer");
     assert_eq!(received, answer);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_to_be_left_ends_between_two_requests_and_not_before() {
+    let (mut client, mut connection, turns) = pair(1024);
+    client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("sent");
+    turns.leave(true);
+    assert_eq!(read(&mut connection).await, b"GET / HTTP/1.1\r\n\r\n", "what has come is served");
+    let turn = turns.begin(Some(0));
+    assert!(turn.must_close());
+    drop(turn);
+    assert_eq!(read(&mut connection).await, b"");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_request_on_its_way_is_waited_for() {
+    let (mut client, mut connection, turns) = pair(1024);
+    turns.leave(true);
+    let begun = Instant::now();
+    let (read, ()) = tokio::join!(read(&mut connection), async {
+        tokio::time::sleep(PATIENCE.first / 2).await;
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("sent");
+    });
+    assert_eq!(read, b"GET / HTTP/1.1\r\n\r\n");
+    assert!(begun.elapsed() < PATIENCE.first);
+    let (_silent, mut connection, turns) = pair(1024);
+    turns.leave(true);
+    let begun = Instant::now();
+    assert_eq!(super::tests::read(&mut connection).await, b"");
+    assert_eq!(begun.elapsed(), PATIENCE.first);
 }

@@ -98,6 +98,32 @@ fn memory_that_stays_away_locks_starts_out_until_it_is_back() {
 }
 
 #[test]
+fn what_others_wired_meanwhile_is_not_stranded() {
+    let mut story = Story::large();
+    story.has(11 * GIB, 48 * GIB);
+    let restart = story.asks_restart(RestartAsked::Sequential);
+    story.obeys(1);
+    story.has(45 * GIB, 14 * GIB);
+    story.becomes_ready(2);
+    assert_eq!(story.outcome(restart), Some(OutcomeKind::Done), "34 GiB came back; 10 GiB are a virtual machine's");
+}
+
+#[test]
+fn stranded_memory_that_returns_is_noticed_though_others_wired_more() {
+    let mut story = Story::large();
+    story.crashes(1);
+    for _ in 0..30 {
+        story.pass_s(1);
+        story.has(21 * GIB, 38 * GIB);
+    }
+    assert_eq!(story.state(), State::Stranded);
+    story.has(15 * GIB, 44 * GIB);
+    assert_eq!(story.state(), State::Stranded);
+    story.has(49 * GIB, 10 * GIB);
+    assert_eq!(story.state(), State::Starting);
+}
+
+#[test]
 fn an_unload_proves_what_came_back() {
     let mut story = Story::large();
     let unload = story.asks_unload(false);

@@ -52,6 +52,40 @@ fn one_strange_token_is_asked_again_and_two_are_a_failure() {
 }
 
 #[test]
+fn a_worker_that_waits_for_a_slow_reader_is_not_dead() {
+    let mut story = Story::serving();
+    story.submits(1);
+    story.gains_token(1, 1);
+    for second in 1..=600 {
+        story.pass_s(1);
+        if second % 5 == 0 {
+            let answer = Some(Answer { steps: 1, sequences: Some(0), ..Answer::default() });
+            story.probed(1, Vitals { answer, ..Vitals::default() });
+        }
+        if story.canaries() > 0 {
+            story.asked.clear();
+            story.answers_canary(1, Ok(vec![7]));
+        }
+    }
+    assert_eq!(story.worker_actions(), [], "the engine finished long ago, the client has not read to the end");
+}
+
+#[test]
+fn a_worker_that_lost_what_it_was_given_is_asked_a_canary_and_found() {
+    let mut story = Story::serving();
+    story.submits(1);
+    for second in 1..=300 {
+        story.pass_s(1);
+        if second % 5 == 0 {
+            let answer = Some(Answer { steps: 1, sequences: Some(0), ..Answer::default() });
+            story.probed(1, Vitals { answer, ..Vitals::default() });
+        }
+    }
+    assert_eq!(story.canaries(), 1);
+    assert_eq!(story.worker_actions().first(), Some(&terminate(1)), "the canary is not answered either");
+}
+
+#[test]
 fn a_wrong_first_answer_does_not_condemn_every_worker_after_it() {
     let mut story = Story::serving();
     story.pass_s(300);

@@ -3,6 +3,45 @@
 use super::*;
 
 #[test]
+fn a_drain_asked_for_in_an_unload_is_answered() {
+    let mut story = Story::serving();
+    let unload = story.asks_unload(false);
+    story.submits(1);
+    let drain = story.asks_drain();
+    assert_eq!(story.outcome(drain), None, "a request from before it waits");
+    story.obeys(1);
+    assert_eq!(story.outcome(unload), Some(OutcomeKind::Done));
+    assert!(story.outcome(drain).is_some(), "its caller would wait for ever");
+}
+
+#[test]
+fn an_unload_while_a_crashed_workers_memory_is_awaited_stays_unloaded() {
+    let mut story = Story::serving();
+    story.send(Event::Sampled { sample: Box::new(machine_of(50)) });
+    story.pass_s(1);
+    story.crashes(1);
+    assert_eq!(story.cause(), Some("memory_return"));
+    let unload = story.asks_unload(false);
+    story.pass_s(1);
+    story.send(Event::Sampled { sample: Box::new(machine_of(60)) });
+    story.pass_s(60);
+    assert_eq!((story.outcome(unload), story.state()), (Some(OutcomeKind::Done), State::Unloaded));
+    assert_eq!(story.worker_actions(), [], "nothing is spawned");
+    let load = story.asks_load();
+    story.becomes_ready(2);
+    assert_eq!((story.outcome(load), story.state()), (Some(OutcomeKind::Done), State::Serving));
+}
+
+/// A machine of 64 GiB with so many available.
+fn machine_of(available: u64) -> crate::memory::Sample {
+    use crate::memory::Metric;
+    let mut sample = crate::memory::Sample::default();
+    sample.set(Metric::SystemTotal, Some((64_u64 << 30) as f64));
+    sample.set(Metric::SystemAvailable, Some((available << 30) as f64));
+    sample
+}
+
+#[test]
 fn unload_drains_stops_and_refuses_until_load() {
     let mut story = Story::serving();
     for id in 1..=3 {

@@ -7,6 +7,10 @@ use super::sequence::{Finish, SequenceEvent, SequenceRequest, TokenLogprobs};
 use crate::model::{KvCache, Segment};
 use crate::sampling;
 
+/// Rows of logits taken from one step while log probabilities are replayed: with a large vocabulary a whole chunk of them
+/// would be hundreds of megabytes that nobody has planned for.
+const REPLAYED_ROWS: usize = 64;
+
 /// A sequence from admission to its last event.
 pub(super) struct Running {
     request: SequenceRequest,
@@ -108,6 +112,8 @@ impl Running {
     /// The next tokens to feed, at most `most`.
     pub(super) fn segment(&mut self, most: usize) -> Segment<'_> {
         let fed = self.fed();
+        let most =
+            if self.replay_due { most.min(self.first_wanted().saturating_sub(fed) + REPLAYED_ROWS) } else { most };
         let end = self.tokens.len().min(fed.saturating_add(most));
         let logits_from = self.first_wanted().saturating_sub(fed);
         Segment { tokens: &self.tokens[fed..end], cache: &mut self.cache, logits_from }

@@ -1,8 +1,8 @@
 //! One request on its way through the engine: what its choices have produced, in order.
 //!
 //! Owns the choices of one request: silent replay of what an earlier worker produced, the text that each new id makes
-//! safe, the end of each choice, and how requests are counted on the board. Knows nothing of HTTP and of the documents made from its steps. Dropping it cancels
-//! every choice that still runs.
+//! safe, the end of each choice, and how requests are counted on the board. Knows nothing of HTTP and of the documents
+//! made from its steps. Dropping it cancels every choice that still runs.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,8 +15,8 @@ use crate::engine::sequence::{Finish, SequenceEvent, SequenceRequest, TokenLogpr
 use crate::openai::{Refusal, Usage, WholeChoice};
 use crate::text::{AnswerText, End};
 
-use super::Worker;
 use super::preparation::Prepared;
+use super::{EnginePort, Worker};
 
 /// What happened next.
 #[derive(Debug)]
@@ -82,32 +82,22 @@ impl Generation {
         let prompt_tokens = prepared.prompt.len() as u64;
         let mut lanes = Vec::new();
         for (choice, generated) in (0_u32..).zip(&prepared.generated) {
-            let answer = prepared.codec.answer(&prepared.stop, prepared.max_tokens);
+            // Settings changed between two workers: what is more than this one allows stays, and nothing is added.
+            let overlong = generated.ids.len() > prepared.max_tokens as usize;
+            let limit = if overlong { u32::MAX } else { prepared.max_tokens };
+            let answer = prepared.codec.answer(&prepared.stop, limit);
             let mut lane = Lane::new(choice, answer, collect, prepared.logprobs.is_some());
             for &id in &generated.ids {
                 lane.replay(id);
             }
             // A finish reason on record means that the client has it.
             lane.ended = generated.finish_reason.is_some() && !collect;
-            let wants_replayed_logprobs = collect && prepared.logprobs.is_some() && !generated.ids.is_empty();
-            if lane.answer.end().is_none() || wants_replayed_logprobs {
-                let (sender, receiver) = mpsc::unbounded_channel();
-                let used = lane.answer.tokens();
-                let submitted = engine.submit(SequenceRequest {
-                    prompt: prepared.prompt.clone(),
-                    generated: generated.ids.clone(),
-                    choice,
-                    seed: prepared.seed,
-                    sampling: prepared.sampling.clone(),
-                    // An ended choice is only prefilled for its log probabilities.
-                    max_tokens: if lane.answer.end().is_none() { prepared.max_tokens } else { used },
-                    stop_ids: prepared.codec.stop_ids.to_vec(),
-                    logprobs: prepared.logprobs,
-                    replay_logprobs: wants_replayed_logprobs,
-                    events: sender,
-                });
-                submitted.map_err(|refusal| refusal.at(prepared.param))?;
-                lane.events = Some(receiver);
+            let replay_logprobs = collect && prepared.logprobs.is_some() && !generated.ids.is_empty();
+            let goes_on = !lane.ended && lane.answer.end().is_none();
+            if replay_logprobs || (goes_on && !overlong) {
+                lane.submit(prepared, engine.as_ref(), &generated.ids, replay_logprobs)?;
+            } else if goes_on {
+                lane.end_by_length();
             }
             lanes.push(lane);
         }
@@ -188,6 +178,44 @@ impl Lane {
             collected,
             ended: false,
         }
+    }
+
+    /// Has the engine go on after `generated`.
+    fn submit(
+        &mut self,
+        prepared: &Prepared,
+        engine: &dyn EnginePort,
+        generated: &[u32],
+        replay_logprobs: bool,
+    ) -> Result<(), Refusal> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let submitted = engine.submit(SequenceRequest {
+            prompt: prepared.prompt.clone(),
+            generated: generated.to_vec(),
+            choice: self.choice,
+            seed: prepared.seed,
+            sampling: prepared.sampling.clone(),
+            // An ended choice is only prefilled for its log probabilities.
+            max_tokens: if self.answer.end().is_none() { prepared.max_tokens } else { self.answer.tokens() },
+            stop_ids: prepared.codec.stop_ids.to_vec(),
+            logprobs: prepared.logprobs,
+            replay_logprobs,
+            events: sender,
+        });
+        submitted.map_err(|refusal| refusal.at(prepared.param))?;
+        self.events = Some(receiver);
+        // Counted before its turn comes: what is left to read never grows.
+        let total = prepared.prompt.len() + generated.len();
+        self.prefill = (0, u32::try_from(total).unwrap_or(u32::MAX));
+        Ok(())
+    }
+
+    /// Nothing more may come; what is still held back is given out.
+    fn end_by_length(&mut self) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        // The receiver is right here.
+        let _ = sender.send(SequenceEvent::Finished(Finish::Length));
+        self.events = Some(receiver);
     }
 
     fn replay(&mut self, id: u32) {

@@ -66,11 +66,15 @@ pub(crate) fn prepare(
     allowance: &Allowance,
 ) -> Result<Prepared, Refusal> {
     let request = if chat { openai::parse_chat(body)? } else { openai::parse_completion(body)? };
-    check_model(&request, allowance)?;
+    // What an earlier worker has begun is not refused by settings that came later.
+    let carried = order.generated.iter().any(|choice| !choice.ids.is_empty());
+    if !carried {
+        check_model(&request, allowance)?;
+    }
     let (param, prompt) = prompt(&request.kind, order.created, &codec)?;
     let wanted = request.max_tokens.unwrap_or(allowance.default_max_tokens);
     let room = (allowance.context_tokens as usize).saturating_sub(prompt.len());
-    if room == 0 {
+    if room == 0 && !carried {
         return Err(Refusal::context_length_exceeded(param, allowance.context_tokens, prompt.len(), wanted));
     }
     let generated = match order.generated.len() {

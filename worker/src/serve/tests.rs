@@ -97,11 +97,12 @@ fn start(answer: &str, limit: Option<(usize, Break)>) -> Running {
     let codec = Codec::open(&crate::model::ModelSource::Folder(folder.path().to_owned())).expect("a usable folder");
     let script = Arc::new(Script { ids: ids(&codec, answer), limit, silent: Mutex::default() });
     let identity = Identity { generation: 4, nonce: "n1".to_owned(), ..Identity::default() };
-    let worker = Worker::new(
+    let mut worker = Worker::new(
         Arc::new(Board::default()),
         Settings { served_names: vec!["alias".into()], ..Settings::default() },
         identity,
     );
+    worker.lease = Lease::unheard();
     drop(worker.codec.set(Arc::new(codec)));
     drop(worker.engine.set(Arc::clone(&script) as Arc<dyn EnginePort>));
     drop(worker.board.model.set(ModelFacts {
@@ -389,11 +390,20 @@ async fn status_and_control_speak_to_the_daemon() {
 }
 
 #[tokio::test]
-async fn a_lease_runs_out_only_when_idle() {
-    let lease = Lease::default();
-    lease.expired(Duration::ZERO, || true).await;
-    let calls = std::cell::Cell::new(0);
-    let busy_once = || calls.replace(calls.get() + 1) > 0;
-    lease.expired(Duration::ZERO, busy_once).await;
-    assert_eq!(calls.get(), 2);
+async fn only_a_daemon_renews_the_lease() {
+    let contacts = [
+        ("GET", "/status", true),
+        ("POST", "/link/chat", true),
+        ("POST", "/link/completions", true),
+        ("POST", "/control/clear-cache", true),
+        ("GET", "/health", false),
+        ("GET", "/v1/models", false),
+        ("POST", "/v1/completions", false),
+        ("POST", "/status", false),
+    ];
+    for (method, path, renews) in contacts {
+        let running = start("x", None);
+        running.call(method, path, &json!({"prompt": "x"})).await;
+        assert_eq!(running.worker.lease.is_heard(), renews, "{method} {path}");
+    }
 }
