@@ -59,6 +59,7 @@ pub(super) fn unheld<T>(start: impl FnOnce() -> T) -> T {
 pub struct SignalGate {
     handle: Handle,
     shut: channel::Receiver<bool>,
+    stop_asked: Arc<AtomicBool>,
     again: channel::Sender<channel::Sender<Handle>>,
 }
 
@@ -66,7 +67,8 @@ impl SignalGate {
     /// Stops listening; signals wait from now on. False when one came first and is being obeyed: an exec would lose it.
     pub fn shut(&self) -> bool {
         self.handle.close();
-        self.shut.recv_timeout(SHUT).unwrap_or(false)
+        // A stop may have been passed on already and wait for the driver, which is the one that execs.
+        self.shut.recv_timeout(SHUT).unwrap_or(false) && !self.stop_asked.load(Ordering::SeqCst)
     }
 
     /// Listens again.
@@ -95,11 +97,12 @@ pub fn listen(requests: mpsc::Sender<Request>, others: mpsc::Sender<Asked>) -> s
     let handle = signals.handle();
     let (told, shut) = channel::channel();
     let (again, reopened) = channel::channel();
-    let mut ear = Ear { requests, others, impatient, stops: 0 };
+    let stop_asked = Arc::new(AtomicBool::new(false));
+    let mut ear = Ear { requests, others, impatient, stop_asked: Arc::clone(&stop_asked), stops: 0 };
     std::thread::Builder::new().name("signals".to_owned()).stack_size(128 << 10).spawn(move || {
         ear.listen(signals, &told, &reopened);
     })?;
-    Ok(SignalGate { handle, shut, again })
+    Ok(SignalGate { handle, shut, stop_asked, again })
 }
 
 fn listening() -> std::io::Result<Signals> {
@@ -111,6 +114,7 @@ struct Ear {
     requests: mpsc::Sender<Request>,
     others: mpsc::Sender<Asked>,
     impatient: Arc<AtomicBool>,
+    stop_asked: Arc<AtomicBool>,
     stops: u32,
 }
 
@@ -151,6 +155,7 @@ impl Ear {
         let other = match signal {
             SIGTERM | SIGINT => {
                 self.stops += 1;
+                self.stop_asked.store(true, Ordering::SeqCst);
                 self.impatient.store(self.stops >= 2, Ordering::SeqCst);
                 tracing::info!(signal, "asked to stop");
                 return self.requests.blocking_send(Request::Stop { keep_worker: false }).is_ok();
