@@ -29,8 +29,8 @@ pub enum Asked {
 /// Exit status of a daemon that a third signal ended.
 const FORCED_EXIT: i32 = 1;
 
-/// For the signal thread to stop listening: it is busy only while the driver is.
-const SHUT: Duration = Duration::from_secs(1);
+/// For the signal thread to answer. It waits for nobody but the driver, who is the one that asks.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 fn ours() -> SigSet {
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2].into_iter().collect()
@@ -60,23 +60,38 @@ pub struct SignalGate {
     handle: Handle,
     shut: channel::Receiver<bool>,
     again: channel::Sender<channel::Sender<Handle>>,
+    /// The thread was too busy to say that it listens again.
+    reopening: Option<channel::Receiver<Handle>>,
 }
 
 impl SignalGate {
-    /// Stops listening; signals wait from now on. False when one came first and is being obeyed: an exec would lose it.
-    pub fn shut(&self) -> bool {
+    /// Stops listening; signals wait from now on. False when one came first: it is being obeyed, and an exec would lose
+    /// it.
+    pub fn shut(&mut self) -> bool {
+        if !self.is_open() {
+            return false;
+        }
         self.handle.close();
-        self.shut.recv_timeout(SHUT).unwrap_or(false)
+        self.shut.recv_timeout(PATIENCE).unwrap_or(false)
     }
 
     /// Listens again.
     pub fn open(&mut self) {
         let (reply, handle) = channel::channel();
-        if self.again.send(reply).is_ok()
-            && let Ok(handle) = handle.recv_timeout(SHUT)
-        {
-            self.handle = handle;
+        if self.again.send(reply).is_ok() {
+            self.reopening = Some(handle);
+            self.is_open();
         }
+    }
+
+    fn is_open(&mut self) -> bool {
+        let Some(reopening) = &self.reopening else { return true };
+        let Ok(handle) = reopening.recv_timeout(PATIENCE) else { return false };
+        self.handle = handle;
+        self.reopening = None;
+        // An answer to an earlier question that came too late.
+        while self.shut.try_recv().is_ok() {}
+        true
     }
 }
 
@@ -99,7 +114,7 @@ pub fn listen(requests: mpsc::Sender<Request>, others: mpsc::Sender<Asked>) -> s
     std::thread::Builder::new().name("signals".to_owned()).stack_size(128 << 10).spawn(move || {
         ear.listen(signals, &told, &reopened);
     })?;
-    Ok(SignalGate { handle, shut, again })
+    Ok(SignalGate { handle, shut, again, reopening: None })
 }
 
 fn listening() -> std::io::Result<Signals> {
