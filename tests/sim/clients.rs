@@ -53,6 +53,22 @@ pub fn token(request: u64, place: u64, model: usize) -> u32 {
 }
 
 impl Session {
+    /// A plain short request, before its first directive.
+    pub fn waiting() -> Self {
+        Self {
+            tokens: Vec::new(),
+            total: 5,
+            prefill_ms: 50,
+            ms_per_token: 20,
+            nature: Nature::Ordinary,
+            leg: None,
+            legs: 0,
+            model: None,
+            reported_at: 0,
+            over: false,
+        }
+    }
+
     /// Whether the client has exactly the answer of one model, as far as it goes.
     ///
     /// # Errors

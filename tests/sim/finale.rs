@@ -3,7 +3,7 @@
 use mlxsup::control::view::State;
 use mlxsup::supervisor::Standing;
 
-use crate::clients::{Nature, Session};
+use crate::clients::Session;
 use crate::machine::Machine;
 use crate::process::{Canary, Condition, OnTerminate};
 use crate::timeline::Happening;
@@ -123,19 +123,7 @@ impl World {
     fn answers_again(&mut self) -> Verdict {
         self.ends_everything()?;
         for _ in 0..3 {
-            let session = Session {
-                tokens: Vec::new(),
-                total: 5,
-                prefill_ms: 50,
-                ms_per_token: 20,
-                nature: Nature::Ordinary,
-                leg: None,
-                legs: 0,
-                model: None,
-                reported_at: 0,
-                over: false,
-            };
-            let id = self.submit(session, 1_000_000_000)?;
+            let id = self.submit(Session::waiting(), 1_000_000_000)?;
             let life = self.life;
             self.ends_everything()?;
             let answered = self.sessions.get(&id).is_some_and(|session| session.tokens.len() as u64 == session.total);

@@ -15,17 +15,31 @@ mod finale;
 mod life;
 mod machine;
 mod model;
+mod mutations;
 mod operators;
 mod process;
 mod promises;
-mod recorder;
+mod replay;
 mod sessions;
 mod settings;
+mod slow;
 mod sweep;
 mod timeline;
 mod trace;
 mod workers;
 mod world;
+
+/// F7: no worker that moves is taken for dead …
+#[test]
+fn slow_is_never_dead() {
+    sweep::each("slow but moving", sweep::number("SIM_SLOW").unwrap_or(40), slow::slow_but_moving);
+}
+
+/// … and none that does not move is overlooked.
+#[test]
+fn dead_is_found_in_time() {
+    sweep::each("wedged", sweep::number("SIM_SLOW").unwrap_or(100), slow::wedged);
+}
 
 /// The short form, for every run of the tests.
 #[test]

@@ -122,8 +122,6 @@ pub struct Model {
     pub last_exit: Mono,
     /// `worker.model` of the configuration in force.
     pub configured: String,
-    /// The last rule-driven load or unload: whether it was a load, and until when the other may not follow.
-    pub opposite: Option<(bool, Mono)>,
 }
 
 impl Model {
@@ -148,7 +146,6 @@ impl Model {
             last_sample: None,
             last_exit: now,
             configured: String::new(),
-            opposite: None,
         }
     }
 

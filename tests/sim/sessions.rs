@@ -27,16 +27,11 @@ impl World {
             _ => self.dice.between(30, 400),
         };
         let session = Session {
-            tokens: Vec::new(),
             total,
             prefill_ms: self.dice.between(20, 4_000) * if self.dice.chance(50) { 30 } else { 1 },
             ms_per_token: self.dice.pick(&[10, 25, 50, 120]),
             nature,
-            leg: None,
-            legs: 0,
-            model: None,
-            reported_at: 0,
-            over: false,
+            ..Session::waiting()
         };
         let patience = self.dice.weighted(&[(3, 20_000_u64), (5, 600_000), (4, 7_200_000)]);
         self.submit(session, patience).map(|_| ())

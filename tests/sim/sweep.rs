@@ -16,7 +16,6 @@ pub struct Sweep {
 impl Sweep {
     /// As the environment says: `SIM_SEED` plays one, `SIM_SEEDS` so many from 1 (or from `SIM_FIRST`), `SIM_HOURS` each.
     pub fn from_environment(seeds: u64, hours: u64) -> Self {
-        let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
         let hours = number("SIM_HOURS").unwrap_or(hours);
         match number("SIM_SEED") {
             Some(seed) => Self { first: seed, seeds: 1, hours },
@@ -76,6 +75,26 @@ impl Sweep {
             tell(*seed, self.hours);
         }
     }
+}
+
+/// A number from the environment.
+pub fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+/// Runs one short world per seed; `SIM_SEED` runs one.
+#[track_caller]
+pub fn each(what: &str, seeds: u64, run: fn(u64) -> Result<(), String>) {
+    let (first, seeds) = number("SIM_SEED").map_or((1, seeds), |seed| (seed, 1));
+    for seed in first..first + seeds {
+        if let Err(why) = run(seed) {
+            panic!("{what}, seed {seed}: {why}\nplay it again: SIM_SEED={seed} cargo test --test sim");
+        }
+        if seed % 2_000 == 0 {
+            say(&format!("{seed} of {seeds} runs, {what}"));
+        }
+    }
+    say(&format!("{seeds} runs, {what}: none broken"));
 }
 
 /// Plays a failing seed again, with everything that led to the end.

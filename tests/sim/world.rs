@@ -3,7 +3,9 @@
 //! As in the real driver, the core is woken at its own deadline and at nothing else; samples and looks come beside it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use mlxsup::daemon::recording::Recorder;
 use mlxsup::daemon::timetable::{Reached, Timetable};
 use mlxsup::supervisor::{Event, Mono, Now, Persistent, Supervisor, Wall};
 
@@ -12,7 +14,6 @@ use crate::dice::Dice;
 use crate::machine::{GIB, Machine};
 use crate::model::Model;
 use crate::process::{Condition, Load, Process};
-use crate::recorder::Recorder;
 use crate::settings::{MODELS, Settings, parsed};
 use crate::timeline::{Happening, How, Timeline};
 use crate::trace::Trace;
@@ -47,6 +48,8 @@ pub struct World {
     pub timeline: Timeline,
     pub trace: Trace,
     pub recorder: Option<Recorder>,
+    /// Where each daemon's life is recorded, over the one before.
+    pub record_to: Option<std::path::PathBuf>,
 
     pub settings: Settings,
     pub configured_model: usize,
@@ -98,12 +101,8 @@ impl World {
             total,
             others: total / 8,
             others_wired: total / 16,
-            stranded: 0,
-            pressure: None,
             reports_wired: dice.chance(750),
-            compressed: 0,
-            mlx_cache: 0,
-            swapins: 0,
+            ..Machine::quiet()
         };
         Self::with(seed, dice, settings, machine, weights)
     }
@@ -123,6 +122,7 @@ impl World {
             timeline: Timeline::default(),
             trace: Trace::default(),
             recorder: None,
+            record_to: None,
             settings,
             configured_model: 0,
             text,
@@ -255,9 +255,9 @@ impl World {
         }
         let told = (dull && self.trace.on).then(|| spoken(&event));
         let before = self.model.note(&event, &self.core, instant)?;
-        let after_persist = self.recorder.as_ref().map(|_| event.clone());
+        let recorded = self.recorder.is_some().then(|| event.clone());
         let actions = self.core.step(event, instant);
-        if let (Some(recorder), Some(event)) = (&mut self.recorder, &after_persist) {
+        if let (Some(recorder), Some(event)) = (&mut self.recorder, recorded) {
             recorder.step(event, instant, &actions);
         }
         if let Some(told) = told.filter(|_| !actions.is_empty()) {
@@ -388,11 +388,9 @@ impl World {
                 let still = self.now - process.moved_at;
                 let policy = &self.core.config().health;
                 let stopped = process.condition == Condition::Stopped;
-                let window = if stopped {
-                    policy.interval * policy.failures.saturating_sub(2).max(1)
-                } else {
-                    policy.stall.min(std::time::Duration::from_secs(60))
-                };
+                let stall = if process.has_work() { policy.stall } else { policy.stall.min(Duration::from_secs(60)) };
+                let looks = policy.interval * policy.failures.saturating_sub(2).max(1);
+                let window = if stopped { looks.min(stall) } else { stall };
                 if u128::from(still) < window.as_millis() || process.condition == Condition::Well {
                     return Err(format!(
                         "slow is not dead: worker {generation} ({:?}) moved {still} ms ago: {}",
