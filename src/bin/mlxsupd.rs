@@ -20,6 +20,9 @@ struct Arguments {
     /// Judge configuration and machine, then exit
     #[arg(long)]
     check: bool,
+    /// Write every event and decision to FILE, to be played again (docs/simulation.md)
+    #[arg(long, value_name = "FILE", hide = true)]
+    record: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -27,7 +30,7 @@ fn main() -> ExitCode {
     let Some(home) = arguments.home.or_else(daemon::default_home) else {
         return fail("there is no HOME in the environment; name a home with --home", 2);
     };
-    let options = Options { home, config: arguments.config };
+    let options = Options { home, config: arguments.config, record: arguments.record };
     let result = if arguments.check { daemon::check(&options).map(|_| ()) } else { serve(options) };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,6 +8,7 @@
 //! ```
 
 mod builtin;
+mod carried;
 mod combinations;
 mod effective;
 mod file;

@@ -159,7 +159,7 @@ mod tests {
                 let _ = std::fs::remove_file(file);
             }
         }
-        choose(&Options { home: home.to_owned(), config: None }, by_init)
+        choose(&Options { home: home.to_owned(), config: None, record: None }, by_init)
     }
 
     #[test]
@@ -198,7 +198,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
-        let options = Options { home: file, config: None };
+        let options = Options { home: file, config: None, record: None };
         assert!(matches!(choose(&options, true), Err(DaemonError::Home(_))));
     }
 }

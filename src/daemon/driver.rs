@@ -4,6 +4,7 @@
 //! Input order: news from the inside (exits, probes) before requests from the outside, so that a dead worker is known
 //! before anything is assigned to it. Nothing in the loop waits for anything but the next input.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use super::image_change::ImageChange;
 use super::journal::Journal;
 use super::leftover::Leftover;
 use super::publish::{self, Surroundings};
+use super::recording::{Beginning, Recorder};
 use super::sampling::Sampler;
 use super::timetable::{Reached, Timetable};
 use crate::config::Config;
@@ -98,6 +100,7 @@ pub struct Driver {
     /// A sample is wanted before the loop waits again.
     sample_now: bool,
     seen: Option<(State, Option<Generation>, bool)>,
+    recorder: Option<Recorder>,
 }
 
 /// The ends of the driver that others hold.
@@ -155,6 +158,7 @@ impl Driver {
             log_checked_at: tokio::time::Instant::now(),
             sample_now: false,
             seen: None,
+            recorder: None,
         };
         (driver, ends)
     }
@@ -163,6 +167,17 @@ impl Driver {
     pub fn note(&mut self, kind: &'static str, message: impl Into<String>) {
         let record = Record { kind, message: message.into() };
         self.journal.add(&record, self.clock.now().wall);
+    }
+
+    /// Writes down everything from here on. Before the first step; `kept` and `seed` are what it was made from.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn record(&mut self, file: &Path, kept: &Persistent, seed: u64) -> std::io::Result<()> {
+        let now = self.core.snapshot().started;
+        let beginning = Beginning { config: self.core.config().clone(), kept: kept.clone(), seed, now };
+        self.recorder = Some(Recorder::begin(file, &beginning)?);
+        Ok(())
     }
 
     /// Gives it the means to replace its own image. Before [`Self::run`].
@@ -341,7 +356,12 @@ impl Driver {
         let now = self.clock.now();
         tracing::trace!(?event, "event");
         let mut over = false;
-        for action in self.core.step(event, now) {
+        let recorded = self.recorder.is_some().then(|| event.clone());
+        let actions = self.core.step(event, now);
+        if let (Some(recorder), Some(event)) = (&mut self.recorder, recorded) {
+            recorder.step(event, now, &actions);
+        }
+        for action in actions {
             tracing::trace!(?action, "action");
             match action {
                 Action::Spawn { generation } => {

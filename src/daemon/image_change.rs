@@ -95,10 +95,12 @@ impl ImageChange {
         .map_err(|error| format!("no thread to try the image: {error}"))
     }
 
-    /// New clients wait in the backlog from now on.
+    /// New clients wait in the backlog from now on. An exec that waits for the last connection is put off.
     pub fn hold(&mut self) {
-        self.held_since = Some(wall());
+        self.held_since.get_or_insert_with(wall);
+        self.stop_leaving();
         self.tools.porter.set(Door::Held);
+        self.tools.control_porter.set(Door::Open);
     }
 
     /// Clients come in again; an exec that waits for the last connection is off.

@@ -26,6 +26,7 @@ mod listeners;
 mod outdated;
 pub mod program;
 pub mod publish;
+pub mod recording;
 pub mod reload;
 pub mod sampling;
 pub mod signals;
@@ -47,6 +48,8 @@ pub struct Options {
     pub home: PathBuf,
     /// The configuration file, if not the home's `mlxsup.toml`.
     pub config: Option<PathBuf>,
+    /// Where every event and decision is written, to be played again.
+    pub record: Option<PathBuf>,
 }
 
 /// Why the daemon did not start, or ended badly.

@@ -89,6 +89,11 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     if let Some(problem) = problem {
         driver.note("state_set_aside", problem);
     }
+    if let Some(file) = &options.record {
+        driver
+            .record(file, &core, seed)
+            .map_err(|source| DaemonError::System { doing: "write the recording (--record)", source })?;
+    }
     driver.begin_with(verdict);
     for note in survey.notes {
         driver.note("leftover_worker", note);

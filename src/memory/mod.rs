@@ -27,8 +27,12 @@ pub mod process;
 mod procfs;
 mod rates;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 #[cfg(target_os = "macos")]
 use darwin as platform;
@@ -202,6 +206,25 @@ impl Sample {
     /// All present readings in display order.
     pub fn present(&self) -> impl Iterator<Item = (Metric, f64)> + '_ {
         METRICS.iter().filter_map(|(metric, _, _)| self.get(*metric).map(|value| (*metric, value)))
+    }
+}
+
+/// Readings by name, in the display's order. As text, because a number in JSON does not come back to the last bit.
+impl Serialize for Sample {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.present().map(|(metric, value)| (metric.name(), value.to_string())))
+    }
+}
+
+impl<'de> Deserialize<'de> for Sample {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut sample = Self::default();
+        for (name, text) in BTreeMap::<String, String>::deserialize(deserializer)? {
+            let metric = name.parse().map_err(|_| D::Error::custom(format!("no metric is called {name}")))?;
+            let value = text.parse().map_err(|_| D::Error::custom(format!("{name} = {text} is no number")))?;
+            sample.set(metric, Some(value));
+        }
+        Ok(sample)
     }
 }
 

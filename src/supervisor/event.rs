@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::ids::OperationId;
 use super::request::{Report, Submission};
 use super::verbs::Verb;
@@ -10,7 +12,7 @@ use crate::config::Config;
 use crate::memory::Sample;
 
 /// One input of [`super::Supervisor::step`].
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Event {
     /// A session wants a request served; closes with `Assign` or `Refuse`.
     Submitted {
@@ -146,7 +148,7 @@ pub enum Event {
 }
 
 /// What a ready worker serves.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerFacts {
     /// The model's name.
     pub model: String,
@@ -163,7 +165,7 @@ pub struct WorkerFacts {
 }
 
 /// How a worker of the last daemon was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Inherited {
     /// It serves.
     Ready(WorkerFacts),
@@ -180,7 +182,7 @@ pub enum Inherited {
 }
 
 /// What one probe found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vitals {
     /// Whether `/status` answered in time, and if not why not.
     pub answer: Option<Answer>,
@@ -197,7 +199,7 @@ pub struct Vitals {
 }
 
 /// The parts of a worker's report that decisions need.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// The worker's own word: `loading`, `warming` …
     pub phase: String,
@@ -216,7 +218,7 @@ pub struct Answer {
 }
 
 /// How a process ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
     /// Code or signal.
     pub status: ExitStatus,
@@ -227,7 +229,7 @@ pub struct Exit {
 }
 
 /// Code or signal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExitStatus {
     /// It exited.
     Code(i32),
@@ -268,7 +270,7 @@ fn signal_name(signal: i32) -> Option<&'static str> {
 }
 
 /// What a cache clearing achieved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheCleared {
     /// Bytes in the cache before.
     pub before_bytes: Option<u64>,

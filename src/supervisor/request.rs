@@ -1,9 +1,11 @@
 //! What the core knows of a request: enough to admit, order and judge it, never its text.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Generation, Mono};
 
 /// What a session tells about a request at the door.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Submission {
     /// The principal: a key's name, else peer uid or address.
     pub principal: String,
@@ -18,7 +20,7 @@ pub struct Submission {
 }
 
 /// Priority class of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Class {
     /// Somebody looks at the screen.
     Interactive,
@@ -29,7 +31,7 @@ pub enum Class {
 }
 
 /// What a session tells about a request under way.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Report {
     /// At least one more token arrived. Sent for the first token of an assignment, then at most every 500 ms.
     Progressed {
@@ -55,7 +57,7 @@ pub enum Report {
 }
 
 /// How a request ended, as the ledger counts it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// A complete answer was handed to the client.
     Answered {

@@ -4,7 +4,8 @@ use std::ops::{Add, Sub};
 use std::time::Duration;
 
 /// Milliseconds on a clock that stands still while the machine sleeps. Deadlines and dwell times use it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
 pub struct Mono(pub u64);
 
 /// Milliseconds since the Unix epoch. Only schedules and what people read use it.
@@ -13,7 +14,7 @@ pub struct Mono(pub u64);
 pub struct Wall(pub u64);
 
 /// Both clocks at the moment an event is taken up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Now {
     /// For waiting.
     pub mono: Mono,

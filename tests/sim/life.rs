@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mlxsup::daemon::recording::{Beginning, Recorder};
 use mlxsup::daemon::timetable::Timetable;
 use mlxsup::supervisor::event::{CacheCleared, Inherited};
 use mlxsup::supervisor::{Action, Event, Generation, Supervisor};
@@ -27,8 +28,10 @@ impl World {
         self.model = Model::new(&self.persistent, instant.mono);
         self.is_up = true;
         self.accepting = true;
-        if let Some(recorder) = &mut self.recorder {
-            recorder.begin(&self.text, &self.persistent, self.seed ^ self.life, instant);
+        if let Some(file) = &self.record_to {
+            let (config, kept) = (self.core.config().clone(), self.persistent.clone());
+            let beginning = Beginning { config, kept, seed: self.seed ^ self.life, now: instant };
+            self.recorder = Some(Recorder::begin(file, &beginning).map_err(|error| error.to_string())?);
         }
         let timeout = self.core.config().worker.start_timeout;
         let found: Vec<(u64, u32, Inherited)> = self

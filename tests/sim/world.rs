@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use mlxsup::daemon::recording::Recorder;
 use mlxsup::daemon::timetable::{Reached, Timetable};
 use mlxsup::supervisor::{Event, Mono, Now, Persistent, Supervisor, Wall};
 
@@ -13,7 +14,6 @@ use crate::dice::Dice;
 use crate::machine::{GIB, Machine};
 use crate::model::Model;
 use crate::process::{Condition, Load, Process};
-use crate::recorder::Recorder;
 use crate::settings::{MODELS, Settings, parsed};
 use crate::timeline::{Happening, How, Timeline};
 use crate::trace::Trace;
@@ -48,6 +48,8 @@ pub struct World {
     pub timeline: Timeline,
     pub trace: Trace,
     pub recorder: Option<Recorder>,
+    /// Where each daemon's life is recorded, over the one before.
+    pub record_to: Option<std::path::PathBuf>,
 
     pub settings: Settings,
     pub configured_model: usize,
@@ -120,6 +122,7 @@ impl World {
             timeline: Timeline::default(),
             trace: Trace::default(),
             recorder: None,
+            record_to: None,
             settings,
             configured_model: 0,
             text,
@@ -252,9 +255,9 @@ impl World {
         }
         let told = (dull && self.trace.on).then(|| spoken(&event));
         let before = self.model.note(&event, &self.core, instant)?;
-        let after_persist = self.recorder.as_ref().map(|_| event.clone());
+        let recorded = self.recorder.is_some().then(|| event.clone());
         let actions = self.core.step(event, instant);
-        if let (Some(recorder), Some(event)) = (&mut self.recorder, &after_persist) {
+        if let (Some(recorder), Some(event)) = (&mut self.recorder, recorded) {
             recorder.step(event, instant, &actions);
         }
         if let Some(told) = told.filter(|_| !actions.is_empty()) {

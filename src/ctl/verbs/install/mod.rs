@@ -91,7 +91,7 @@ fn prepare_home(root: &Path, owner: Option<&Owner>) -> Result<Config, Failure> {
     let Some(owner) = owner else {
         daemon::home::Home::open(root)
             .map_err(|error| Failure::new(Kind::Usage, "cannot make the home").caused_by(error))?;
-        let options = daemon::Options { home: root.to_owned(), config: None };
+        let options = daemon::Options { home: root.to_owned(), config: None, record: None };
         return daemon::check(&options).map_err(|error| bad(error.to_string()));
     };
     account::make_home(root, owner)?;
