@@ -2,7 +2,7 @@
 # Kept to what the make of macOS (GNU make 3.81) understands.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup mlx model build test schedule-oracle sim sim-mutations continuity chaos lint fmt check-macos deny demo plist run seams
+.PHONY: help setup mlx model build test schedule-oracle sim sim-mutations continuity chaos lint fmt check-macos deny demo plist run seams sim sim-mutations
 
 CARGO ?= cargo
 # Fault injection for the tests; never part of a release build.
@@ -53,6 +53,14 @@ continuity: setup ## the real model under kills and hand-overs, every answer com
 RUNS ?= 200
 seams: setup ## cut and continue RUNS real answers, and print a table
 	MLXSUP_SEAMS=$(RUNS) $(CARGO) test --locked --package mlxsup-worker --test link near_ties -- --nocapture
+
+# One seed again: SIM_SEED=7 SIM_HOURS=24 make sim. docs/simulation.md tells more.
+sim: ## the decision core in 10,000 made-up days of trouble, and 10,000 slow workers
+	SIM_SEEDS=$${SIM_SEEDS:-10000} SIM_HOURS=$${SIM_HOURS:-24} SIM_SLOW=$${SIM_SLOW:-10000} \
+		$(CARGO) test --locked --release --test sim
+
+sim-mutations: ## the core broken on purpose, one line at a time: the simulation must notice each
+	@CARGO="$(CARGO)" tests/sim/mutations/run.sh
 
 # The documentation is for those who work on the code: private items are in it, and links to them are welcome.
 lint: mlx ## formatting, clippy and documentation, warnings are errors

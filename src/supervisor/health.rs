@@ -46,7 +46,8 @@ pub struct HealthTracker {
     last_moved: Mono,
     misses: u32,
     last_miss: Option<String>,
-    stopped: bool,
+    /// Looks in a row that were missed and found the process stopped.
+    stopped: u32,
     steps: u64,
     cpu_ms: u64,
     page_ins: u64,
@@ -65,7 +66,7 @@ impl HealthTracker {
             last_moved: now,
             misses: 0,
             last_miss: None,
-            stopped: false,
+            stopped: 0,
             steps: 0,
             cpu_ms: 0,
             page_ins: 0,
@@ -107,7 +108,8 @@ impl HealthTracker {
             moved |= page_ins > self.page_ins;
             self.page_ins = page_ins;
         }
-        self.stopped = vitals.stopped;
+        let stopped = vitals.stopped && vitals.answer.is_none();
+        self.stopped = if stopped { self.stopped.saturating_add(1) } else { 0 };
         if moved {
             self.last_moved = now;
         }
@@ -161,8 +163,8 @@ impl HealthTracker {
     #[must_use]
     pub fn verdict(&self, policy: &Health, work_pending: bool, now: Mono) -> Verdict {
         let still = now - self.last_moved;
-        if self.stopped && self.misses >= policy.failures {
-            return Verdict::Dead { why: format!("its process is stopped and missed {} probes", self.misses) };
+        if self.stopped >= policy.failures {
+            return Verdict::Dead { why: format!("its process is stopped and missed {} probes", self.stopped) };
         }
         if self.is_watched(policy, work_pending) && still >= self.window(policy, work_pending) {
             let seconds = still.as_secs();
@@ -261,6 +263,16 @@ mod tests {
         }
         tracker.observe(&stopped, at(15));
         assert!(matches!(tracker.verdict(&policy(), false, at(15)), Verdict::Dead { .. }));
+    }
+
+    #[test]
+    fn what_a_thrashing_worker_missed_does_not_count_against_it_when_it_is_stopped() {
+        let mut tracker = HealthTracker::new(at(0));
+        for n in 1..10 {
+            tracker.observe(&Vitals { page_ins: Some(n), ..miss() }, at(n * 5));
+        }
+        tracker.observe(&Vitals { stopped: true, page_ins: Some(9), ..miss() }, at(50));
+        assert_eq!(tracker.verdict(&policy(), true, at(50)), Verdict::Suspect, "a debugger looked for a moment");
     }
 
     #[test]

@@ -133,7 +133,8 @@ impl Supervisor {
         let residue = wired.saturating_sub(expected);
         let allowed = (before / 20).max(weight / 10).max(LEAST_RESIDUE);
         // No more can be stranded than it had.
-        (residue > allowed).then(|| residue.min(reclaim.wired_itself.unwrap_or(u64::MAX)))
+        let own = reclaim.wired_itself.or((weight > 0).then_some(weight)).unwrap_or(u64::MAX);
+        (residue > allowed).then(|| residue.min(own))
     }
 
     fn reclaimed(&mut self, reclaim: Reclaim, now: Now) {
@@ -196,7 +197,7 @@ impl Supervisor {
         let Some(wired) = self.machine.and_then(|machine| machine.wired) else { return };
         let Some(stranded) = self.stranded.as_mut() else { return };
         stranded.most = stranded.most.max(wired);
-        let fallen = stranded.most.saturating_sub(stranded.bytes - stranded.bytes / 10);
+        let fallen = stranded.most.saturating_sub(stranded.bytes - stranded.bytes / 5);
         if wired > stranded.target.max(fallen) {
             return;
         }

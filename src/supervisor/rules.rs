@@ -7,6 +7,7 @@
 //!    │  └──────────────────── cleared past `clear_*` ───────────────────────────────┘
 //! Off: a condition can never hold, or its metric is not reported; `explain` says which.
 //! ```
+//! What a rule has loaded or unloaded, no rule undoes within the first one's cooldown.
 
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub struct Fired {
 pub struct RuleBook {
     standings: Vec<Standing>,
     last_sample: Option<Mono>,
+    /// The last load or unload that a rule had done, and until when no rule may undo it.
+    switched: Option<(Action, Mono)>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -68,7 +71,7 @@ impl RuleBook {
                 },
             })
             .collect();
-        Self { standings, last_sample: old.last_sample }
+        Self { standings, last_sample: old.last_sample, switched: old.switched }
     }
 
     /// Evaluates every rule against one sample and returns those that act.
@@ -76,6 +79,23 @@ impl RuleBook {
         let gap = self.last_sample.is_none_or(|last| now - last > SAMPLE_GAP);
         self.last_sample = Some(now);
         self.standings.iter_mut().filter_map(|standing| standing.evaluate(sample, gap, now)).collect()
+    }
+
+    /// True when a rule did the opposite less than its cooldown ago: two rules must not load and unload in turn.
+    #[must_use]
+    pub fn would_undo(&self, action: Action, now: Mono) -> bool {
+        let Some((done, until)) = self.switched else { return false };
+        now < until && matches!((done, action), (Action::Load, Action::Unload) | (Action::Unload, Action::Load))
+    }
+
+    /// What a rule asked for was begun.
+    pub fn acted(&mut self, rule: &str, action: Action, now: Mono) {
+        let cooldown = self.standings.iter().find(|standing| standing.rule.name == rule);
+        if let Some(standing) = cooldown
+            && matches!(action, Action::Load | Action::Unload)
+        {
+            self.switched = Some((action, now + standing.rule.cooldown));
+        }
     }
 
     /// Name, state and last evaluation of every rule.

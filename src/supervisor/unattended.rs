@@ -53,7 +53,15 @@ impl Supervisor {
                 continue;
             }
             let asked = Asking { reason: format!("rule {rule}"), line: 0, break_streams_after };
-            self.act_or_record(action, &asked, now);
+            if self.rules.would_undo(action, now.mono) {
+                let why = "a rule did the opposite less than its cooldown ago";
+                self.record("action_skipped", format!("{}: {why}", asked.reason));
+                continue;
+            }
+            match self.act(action, &asked, now) {
+                Ok(()) => self.rules.acted(&rule, action, now.mono),
+                Err(why) => self.record("action_skipped", format!("{}: {why}", asked.reason)),
+            }
         }
     }
 

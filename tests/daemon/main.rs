@@ -23,6 +23,7 @@ mod drains;
 mod first_start;
 mod handovers;
 mod logs;
+mod recordings;
 mod reloads;
 mod restarts;
 mod rules;

@@ -120,6 +120,10 @@ pub struct Model {
     pub persisted: Persistent,
     pub last_sample: Option<(Mono, Sample)>,
     pub last_exit: Mono,
+    /// The rule that acts in this step.
+    pub fired: Option<String>,
+    /// The last load (true) or unload that a rule had done, and until when the other may not follow.
+    pub switched: Option<(bool, Mono)>,
     /// `worker.model` of the configuration in force.
     pub configured: String,
 }
@@ -145,6 +149,8 @@ impl Model {
             persisted: persistent.clone(),
             last_sample: None,
             last_exit: now,
+            fired: None,
+            switched: None,
             configured: String::new(),
         }
     }

@@ -37,6 +37,7 @@ impl Model {
         if let Some((id, submission)) = &before.submitted {
             self.judge_admission(*id, submission.body_bytes, submission.deadline, actions, core, now.mono)?;
         }
+        self.fired = None;
         for action in actions {
             self.judge_action(action, &before, actions, core, now.mono)?;
         }
@@ -156,6 +157,10 @@ impl Model {
                 if persistent.generation < self.persisted.generation {
                     return Err("a generation would be used twice".to_owned());
                 }
+                let loads = self.persisted.standing == Standing::Unloaded && persistent.standing == Standing::Serve;
+                if loads && before.verb.is_none() && self.fired.is_some() {
+                    self.judge_switch(true, core, now)?;
+                }
                 self.persisted = persistent.clone();
                 if persistent.standing != Standing::Drained {
                     self.line = None;
@@ -181,6 +186,19 @@ impl Model {
             }
             Action::Sample | Action::PauseAccepting | Action::ResumeAccepting => {}
         }
+        Ok(())
+    }
+
+    /// (9) No rule undoes within a cooldown what a rule has just loaded or unloaded.
+    fn judge_switch(&mut self, loads: bool, core: &Supervisor, now: Mono) -> Verdict {
+        if let Some((loaded, until)) = self.switched
+            && loaded != loads
+            && now < until
+        {
+            return Err(format!("(9) rule {:?} undoes what a rule has just done", self.fired));
+        }
+        let rule = core.config().rules.iter().find(|rule| Some(&rule.name) == self.fired.as_ref());
+        self.switched = rule.map(|rule| (loads, now + rule.cooldown));
         Ok(())
     }
 
@@ -215,6 +233,10 @@ impl Model {
                 };
                 self.leaving = before.serving.map(|generation| leaves(ends, generation));
             }
+            "unload" if by_rule => {
+                self.judge_switch(false, core, now)?;
+                self.leaving = before.serving.map(|generation| leaves(None, generation));
+            }
             "unload" => self.leaving = before.serving.map(|generation| leaves(None, generation)),
             "stopping" => {
                 self.leaving = before.serving.map(|generation| Leaving {
@@ -245,7 +267,7 @@ impl Model {
                     return Err("(10) an aborted hand-over changed who serves".to_owned());
                 }
             }
-            "rule_fired" => {}
+            "rule_fired" => self.fired = record.message.split(':').next().map(str::to_owned),
             "upgrade_ended" => (self.vetting, self.executing) = (false, false),
             _ => {}
         }

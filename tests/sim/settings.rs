@@ -127,7 +127,9 @@ fn rules(dice: &mut Dice, body: &mut String) {
         add("squeeze", "{ metric = \"system.pressure\", above = 1 }", "20s", action, dice.pick(&["2m", "10m"]));
     }
     if dice.chance(200) {
-        add("roomy", "{ metric = \"system.available\", above = \"30GiB\" }", "30s", "\"load\"", "10m");
+        let above = dice.pick(&["1GiB", "30GiB"]);
+        let when = format!("{{ metric = \"system.available\", above = \"{above}\" }}");
+        add("roomy", &when, "30s", "\"load\"", "10m");
     }
     if dice.chance(250) {
         let when = "{ metric = \"system.available\", below = \"3GiB\", clear_above = \"5GiB\" }";

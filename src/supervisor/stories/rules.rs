@@ -40,6 +40,27 @@ fn a_rule_clears_the_cache_and_again_only_after_its_cooldown() {
 }
 
 #[test]
+fn two_rules_do_not_load_and_unload_in_turn() {
+    let full = settings::rule("full", Metric::MlxCache, TWO_GIB / 2.0, vec![Asked::Unload]);
+    let empty = settings::rule("empty", Metric::SystemAvailable, 1.0, vec![Asked::Load]);
+    let mut story = Story::serving_with(|config| config.rules = vec![full, empty]);
+    story.sees_cache(TWO_GIB, 5);
+    assert_eq!(story.worker_actions(), [terminate(1)]);
+    story.obeys(1);
+    let mut sees_room = |seconds| {
+        for _ in 0..seconds {
+            let mut sample = Sample::default();
+            sample.set(Metric::SystemAvailable, Some(TWO_GIB));
+            story.send(Event::Sampled { sample: Box::new(sample) });
+            story.pass_s(1);
+        }
+        story.state()
+    };
+    assert_eq!(sees_room(30), State::Unloaded, "within the cooldown of the rule that unloaded");
+    assert_eq!(sees_room(90), State::Starting, "after it");
+}
+
+#[test]
 fn a_rule_restarts_the_worker_without_serving_the_queue_first() {
     let restart = Asked::Restart(crate::config::RestartMode::Auto);
     let mut story = Story::serving_with(|config| config.rules = vec![cache_over_a_gib(restart)]);
