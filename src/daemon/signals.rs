@@ -59,6 +59,7 @@ pub(super) fn unheld<T>(start: impl FnOnce() -> T) -> T {
 pub struct SignalGate {
     handle: Handle,
     shut: channel::Receiver<bool>,
+    stop_asked: Arc<AtomicBool>,
     again: channel::Sender<channel::Sender<Handle>>,
     /// The thread was too busy to say that it listens again.
     reopening: Option<channel::Receiver<Handle>>,
@@ -72,7 +73,8 @@ impl SignalGate {
             return false;
         }
         self.handle.close();
-        self.shut.recv_timeout(PATIENCE).unwrap_or(false)
+        // A stop may have been passed on already and wait for the driver, which is the one that execs.
+        self.shut.recv_timeout(PATIENCE).unwrap_or(false) && !self.stop_asked.load(Ordering::SeqCst)
     }
 
     /// Listens again.
@@ -110,11 +112,12 @@ pub fn listen(requests: mpsc::Sender<Request>, others: mpsc::Sender<Asked>) -> s
     let handle = signals.handle();
     let (told, shut) = channel::channel();
     let (again, reopened) = channel::channel();
-    let mut ear = Ear { requests, others, impatient, stops: 0 };
+    let stop_asked = Arc::new(AtomicBool::new(false));
+    let mut ear = Ear { requests, others, impatient, stop_asked: Arc::clone(&stop_asked), stops: 0 };
     std::thread::Builder::new().name("signals".to_owned()).stack_size(128 << 10).spawn(move || {
         ear.listen(signals, &told, &reopened);
     })?;
-    Ok(SignalGate { handle, shut, again, reopening: None })
+    Ok(SignalGate { handle, shut, stop_asked, again, reopening: None })
 }
 
 fn listening() -> std::io::Result<Signals> {
@@ -126,6 +129,7 @@ struct Ear {
     requests: mpsc::Sender<Request>,
     others: mpsc::Sender<Asked>,
     impatient: Arc<AtomicBool>,
+    stop_asked: Arc<AtomicBool>,
     stops: u32,
 }
 
@@ -166,6 +170,7 @@ impl Ear {
         let other = match signal {
             SIGTERM | SIGINT => {
                 self.stops += 1;
+                self.stop_asked.store(true, Ordering::SeqCst);
                 self.impatient.store(self.stops >= 2, Ordering::SeqCst);
                 tracing::info!(signal, "asked to stop");
                 return self.requests.blocking_send(Request::Stop { keep_worker: false }).is_ok();
