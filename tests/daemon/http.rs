@@ -35,6 +35,7 @@ impl Connection {
     }
 
     /// Waits longer for news: a real model on a busy machine takes its time.
+    #[allow(dead_code, reason = "for tests that share this client with slower workers")]
     pub fn patient(self, patience: Duration) -> Self {
         self.stream.set_read_timeout(Some(patience)).unwrap();
         self
