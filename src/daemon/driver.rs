@@ -404,9 +404,9 @@ impl Driver {
     fn exec(&mut self) -> bool {
         let Some(change) = self.image_change.as_mut().filter(|change| change.is_leaving()) else { return false };
         let saved = self.effects.prepare_exec();
-        let why = change.exec(saved);
+        let failed = change.exec(saved, || self.requests.is_empty());
         self.effects.stay();
-        self.step(Event::ExecFailed { why })
+        failed.is_some_and(|why| self.step(Event::ExecFailed { why }))
     }
 
     fn serving_report(&self) -> Option<(u32, Option<WorkerStatus>)> {
