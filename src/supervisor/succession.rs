@@ -215,7 +215,7 @@ impl Supervisor {
             }
         };
         let fingerprint = worker.facts.as_ref().map(|facts| facts.fingerprint.clone());
-        self.deaths.insert(generation, Death { fingerprint, explained: planned });
+        self.deaths.insert(generation, Death { fingerprint, explained: planned || exit.is_from_outside() });
         while self.deaths.len() > DEATHS_KEPT {
             self.deaths.pop_first();
         }
