@@ -286,7 +286,7 @@ impl Supervisor {
             self.reclaim.as_ref().map(|reclaim| reclaim.deadline),
             self.upgrade.as_ref().map(Upgrade::deadline),
             self.recycle_deadline(),
-            self.retirement.as_ref().filter(|_| self.worker_is_ready()).map(|retirement| retirement.deadline),
+            self.retirement_deadline(now),
             self.spawn_deadline(),
             self.drain.as_ref().and_then(Drain::deadline),
             self.agenda.deadline(now),

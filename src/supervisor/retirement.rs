@@ -86,6 +86,13 @@ impl Supervisor {
         }
     }
 
+    /// When `advance_retirement` has something to do by itself. A worker that is kept and whose time is up waits for others.
+    pub(super) fn retirement_deadline(&self, now: Mono) -> Option<Mono> {
+        let retirement = self.retirement.as_ref().filter(|_| self.worker_is_ready())?;
+        let over = self.keeps_worker() && now >= retirement.deadline;
+        (!over).then_some(retirement.deadline)
+    }
+
     /// There is no worker. The memory of the last one may still be awaited: what is asked now replaces what was to follow.
     fn retire_nobody(&mut self, retirement: Retirement, now: Now) {
         let Some(reclaim) = self.reclaim.as_mut() else {

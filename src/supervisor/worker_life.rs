@@ -136,6 +136,11 @@ impl StopLadder {
 
     /// A smaller footprint means teardown is under way: the patience for what is left starts now.
     pub fn footprint_seen(&mut self, footprint_bytes: u64, now: Mono) {
+        if self.footprint_bytes == 0 {
+            // Its weight was not known when SIGTERM went out.
+            self.footprint_bytes = footprint_bytes;
+            self.kill_at = self.kill_at.max(self.since + patience(footprint_bytes));
+        }
         if self.kills == 0 && footprint_bytes.saturating_add(LEAST_SHRINKAGE) <= self.footprint_bytes {
             self.footprint_bytes = footprint_bytes;
             self.kill_at = self.kill_at.max(now + patience(footprint_bytes));
@@ -294,6 +299,15 @@ mod tests {
         let ladder = StopLadder::new(Some(40 << 30), StopReason::Planned, Mono(0));
         assert_eq!(ladder.kill_at, Mono(20_000), "10 s + 40 GiB / 4 GiB per second");
         assert_eq!(StopLadder::new(None, StopReason::Planned, Mono(0)).kill_at, Mono(10_000));
+    }
+
+    #[test]
+    fn a_weight_learned_on_the_ladder_counts() {
+        let mut ladder = StopLadder::new(None, StopReason::Planned, Mono(0));
+        ladder.footprint_seen(40 << 30, Mono(5_000));
+        assert_eq!(ladder.kill_at, Mono(20_000));
+        ladder.footprint_seen(20 << 30, Mono(19_000));
+        assert_eq!(ladder.kill_at, Mono(19_000 + 15_000));
     }
 
     #[test]

@@ -67,10 +67,9 @@ pub struct Asked {
     pub until: Option<Mono>,
 }
 
-/// The worker that is on its way out.
+/// A worker that is on its way out.
 #[derive(Debug, Clone)]
 pub struct Leaving {
-    pub generation: Generation,
     /// Requests that arrived before this may still be assigned to it.
     pub line: u64,
     /// What still runs is forced then; `None`: never.
@@ -109,7 +108,8 @@ pub struct Model {
     pub gone: BTreeMap<Generation, (String, bool)>,
     pub arrivals: u64,
     pub line: Option<Line>,
-    pub leaving: Option<Leaving>,
+    /// Workers on their way out.
+    pub leaving: BTreeMap<Generation, Leaving>,
     pub accepting: Option<Generation>,
     pub overlapping: bool,
     pub stopping: bool,
@@ -124,8 +124,6 @@ pub struct Model {
     pub fired: Option<String>,
     /// The last load (true) or unload that a rule had done, and until when the other may not follow.
     pub switched: Option<(bool, Mono)>,
-    /// `worker.model` of the configuration in force.
-    pub configured: String,
 }
 
 impl Model {
@@ -138,7 +136,7 @@ impl Model {
             gone: BTreeMap::new(),
             arrivals: 0,
             line: (persistent.standing == Standing::Drained).then_some(Line { at: 0, ends: None }),
-            leaving: None,
+            leaving: BTreeMap::new(),
             accepting: None,
             overlapping: false,
             stopping: false,
@@ -151,7 +149,6 @@ impl Model {
             last_exit: now,
             fired: None,
             switched: None,
-            configured: String::new(),
         }
     }
 
@@ -285,9 +282,7 @@ impl Model {
                     let meant = worker.terminated.is_some_and(|(_, meant)| meant);
                     self.gone.insert(*generation, (worker.fingerprint, meant));
                 }
-                if self.leaving.as_ref().is_some_and(|leaving| leaving.generation == *generation) {
-                    self.leaving = None;
-                }
+                self.leaving.remove(generation);
             }
             Event::Sampled { sample } => self.last_sample = Some((now.mono, (**sample).clone())),
             Event::Operator { operation, verb } => {
@@ -303,10 +298,8 @@ impl Model {
             Event::ExecFailed { .. } => self.executing = false,
             Event::StopAsked { .. } => {
                 before.stop_asked = true;
-                if self.stopping
-                    && let Some(leaving) = &mut self.leaving
-                {
-                    leaving.forced = true;
+                if self.stopping {
+                    self.leaving.values_mut().for_each(|leaving| leaving.forced = true);
                 }
             }
             Event::Reconfigured { .. } => {

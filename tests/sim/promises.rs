@@ -6,7 +6,7 @@ use mlxsup::config::{Engine, KeepAwake};
 use mlxsup::control::view::State;
 use mlxsup::memory::Metric;
 use mlxsup::supervisor::verbs::{OutcomeKind, RestartAsked, Verb};
-use mlxsup::supervisor::{Action, Code, Generation, Mono, Now, Record, RequestId, Standing, Supervisor};
+use mlxsup::supervisor::{Action, Code, Generation, Mono, Now, OperationId, Record, RequestId, Standing, Supervisor};
 
 use crate::model::{Before, Leaving, Line, Model, Shadow, ShadowWorker};
 use crate::world::Verdict;
@@ -44,7 +44,7 @@ impl Model {
         if before.stop_asked {
             self.stopping = true;
         }
-        self.settle_lines(&before, core, now.mono);
+        self.settle_lines(&before, actions, core, now.mono);
         if actions.contains(&Action::Exit) {
             return Ok(());
         }
@@ -120,7 +120,7 @@ impl Model {
                 if others > 1 || (others == 1 && !recorded(all, "handover")) {
                     return Err(format!("(4) worker {generation} is spawned beside {others} others"));
                 }
-                self.judge_room(*generation)?;
+                self.judge_room(*generation, &core.config().worker.model)?;
                 if self.workers.insert(*generation, ShadowWorker::spawned()).is_some() {
                     return Err(format!("worker {generation} is spawned twice"));
                 }
@@ -149,7 +149,9 @@ impl Model {
                     return Err(format!("{operation:?} is answered, and nobody waits for it"));
                 };
                 if matches!(asked.verb, Verb::Resume) && outcome.result == OutcomeKind::Done {
-                    self.leaving = self.leaving.take().filter(|leaving| self.is_terminated(leaving.generation));
+                    let workers = &self.workers;
+                    let stays = |generation: &Generation| workers.get(generation).is_none_or(|worker| worker.terminated.is_some());
+                    self.leaving.retain(|generation, _| stays(generation));
                 }
             }
             Action::Record(record) => self.note_record(record, before, core, now)?,
@@ -222,7 +224,7 @@ impl Model {
         );
         let by_rule = record.message.starts_with("rule ");
         let line = if by_rule || at_once { 0 } else { self.arrivals + 1 };
-        let leaves = |ends: Option<Mono>, generation| Leaving { generation, line, ends, forced: at_once };
+        let leaves = |ends: Option<Mono>| Leaving { line, ends, forced: at_once };
         match record.kind {
             "restart" => {
                 // Only footprint-over-budget breaks a stream that cannot be continued, after ten minutes.
@@ -231,34 +233,30 @@ impl Model {
                     false if by_rule => Some(now + grace.max(Duration::from_secs(600))),
                     false => None,
                 };
-                self.leaving = before.serving.map(|generation| leaves(ends, generation));
+                self.leaving.extend(before.serving.map(|generation| (generation, leaves(ends))));
             }
             "unload" if by_rule => {
                 self.judge_switch(false, core, now)?;
-                self.leaving = before.serving.map(|generation| leaves(None, generation));
+                self.leaving.extend(before.serving.map(|generation| (generation, leaves(None))));
             }
-            "unload" => self.leaving = before.serving.map(|generation| leaves(None, generation)),
+            "unload" => self.leaving.extend(before.serving.map(|generation| (generation, leaves(None)))),
             "stopping" => {
-                self.leaving = before.serving.map(|generation| Leaving {
-                    generation,
-                    line: 0,
-                    ends: Some(now + grace),
-                    forced: false,
-                });
+                let ends = Some(now + grace);
+                let leaving = Leaving { line: 0, ends, forced: false };
+                self.leaving.extend(before.serving.map(|generation| (generation, leaving)));
             }
             "stop_hurried" => {
-                if let Some(leaving) = &mut self.leaving {
-                    leaving.forced = true;
+                self.leaving.values_mut().for_each(|leaving| leaving.forced = true);
+            }
+            "postponed" | "handover_undone" => {
+                if let Some(generation) = core.serving_generation() {
+                    self.leaving.remove(&generation);
                 }
             }
-            "postponed" | "handover_undone" => self.leaving = None,
             "handover_committed" => {
-                self.leaving = before.serving.map(|generation| Leaving {
-                    generation,
-                    line: 0,
-                    ends: native.then_some(now + grace),
-                    forced: false,
-                });
+                let ends = native.then_some(now + grace);
+                let leaving = Leaving { line: 0, ends, forced: false };
+                self.leaving.extend(before.serving.map(|generation| (generation, leaving)));
             }
             "handover_aborted" if !before.stop_asked && !self.stopping => {
                 // (10) Blue is as it was.
@@ -275,15 +273,14 @@ impl Model {
     }
 
     /// (4) Nothing is started where the gate, by the last sample, says no.
-    fn judge_room(&self, generation: Generation) -> Verdict {
-        let (Some((at, sample)), Some(appetite)) = (&self.last_sample, &self.persisted.appetite) else { return Ok(()) };
-        let _ = at;
+    fn judge_room(&self, generation: Generation, model: &str) -> Verdict {
+        let (Some((_, sample)), Some(appetite)) = (&self.last_sample, &self.persisted.appetite) else { return Ok(()) };
         let number = |metric| sample.get(metric).unwrap_or(0.0);
         let (total, available) = (number(Metric::SystemTotal), number(Metric::SystemAvailable));
         #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^52")]
         let need = appetite.loaded_bytes as f64;
         let reserve = (total * 0.06).clamp(1.073e9, 8.6e9) * 0.99;
-        let known = appetite.model == self.configured;
+        let known = appetite.model == model;
         if known && available < need + reserve {
             return Err(format!(
                 "(4) worker {generation} is started with {available:.3e} bytes available where it needs {need:.3e} and \
@@ -313,11 +310,8 @@ impl Model {
             return Ok(());
         }
         let ready = self.workers.get(&generation).is_some_and(|worker| worker.ready);
-        let allowed = self.leaving.as_ref().is_some_and(|leaving| {
-            leaving.generation == generation
-                && (leaving.forced
-                    || before.stop_asked && self.stopping
-                    || leaving.ends.is_some_and(|ends| now >= ends))
+        let allowed = self.leaving.get(&generation).is_some_and(|leaving| {
+            leaving.forced || (before.stop_asked && self.stopping) || leaving.ends.is_some_and(|ends| now >= ends)
         });
         if !ready || allowed {
             return Ok(());
@@ -325,7 +319,7 @@ impl Model {
         Err(format!(
             "(8) worker {generation} gets SIGTERM over {running} running requests before its grace period ends: {:?} in \
              {:?}",
-            self.leaving,
+            self.leaving.get(&generation),
             core.state()
         ))
     }
@@ -399,8 +393,7 @@ impl Model {
         {
             return Err(format!("(2) {id} is assigned from behind the line of a drain"));
         }
-        if let Some(leaving) = &self.leaving
-            && leaving.generation == generation
+        if let Some(leaving) = self.leaving.get(&generation)
             && request.arrival >= leaving.line
         {
             return Err(format!("(2) {id} is assigned to worker {generation} from behind the line: it is leaving"));
@@ -457,10 +450,11 @@ impl Model {
     }
 
     /// Draws and lifts the lines that the next step is held against.
-    fn settle_lines(&mut self, before: &Before, core: &Supervisor, now: Mono) {
+    fn settle_lines(&mut self, before: &Before, actions: &[Action], core: &Supervisor, now: Mono) {
         let drained = core_standing(self) == Standing::Drained;
-        if let Some((_, Verb::Drain { deadline, .. })) = &before.verb
+        if let Some((operation, Verb::Drain { deadline, .. })) = &before.verb
             && drained
+            && !denied(actions, *operation)
         {
             let ends = now + deadline.unwrap_or(core.config().drain.grace);
             let line = self.line.get_or_insert(Line { at: self.arrivals + 1, ends: Some(ends) });
@@ -476,13 +470,17 @@ impl Model {
         if core.serving_generation().is_none() {
             self.overlapping = false;
         }
-        self.configured.clone_from(&core.config().worker.model);
     }
 
     fn judge_after(&mut self, core: &Supervisor, now: Mono) -> Verdict {
         let deadline = core.next_deadline(now);
         if let Some(deadline) = deadline.filter(|deadline| *deadline <= now) {
             return Err(format!("(7) the next deadline, {deadline:?}, is not after {now:?}"));
+        }
+        let expiries = self.requests.values().filter(|request| !request.assigned).map(|request| request.expires_at);
+        let promised = expiries.chain(self.operations.values().filter_map(|asked| asked.until)).min();
+        if let Some(promised) = promised.filter(|promised| deadline.is_none_or(|deadline| deadline > *promised)) {
+            return Err(format!("(7) {promised:?} is promised to somebody, and the next deadline is {deadline:?}"));
         }
         let mut waiting = 0;
         for (id, request) in &self.requests {
@@ -520,7 +518,7 @@ impl Model {
 
     /// Nobody waits beside a free slot.
     fn judge_work_goes_on(&self, core: &Supervisor, waiting: usize) -> Verdict {
-        if waiting == 0 || core.state() != State::Serving || self.line.is_some() || self.leaving.is_some() {
+        if waiting == 0 || core.state() != State::Serving || self.line.is_some() || !self.leaving.is_empty() {
             return Ok(());
         }
         let Some(generation) = core.serving_generation() else { return Ok(()) };
@@ -534,6 +532,11 @@ impl Model {
         }
         Ok(())
     }
+}
+
+fn denied(actions: &[Action], asked: OperationId) -> bool {
+    let denies = |action: &Action| matches!(action, Action::Reply { operation, outcome } if *operation == asked && outcome.result == OutcomeKind::Denied);
+    actions.iter().any(denies)
 }
 
 fn core_standing(model: &Model) -> Standing {

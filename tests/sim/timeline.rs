@@ -26,13 +26,15 @@ pub enum Happening {
     /// An answer grows.
     Grows { request: u64, leg: u64 },
     /// A client comes.
-    Arrives,
+    Arrives { chain: u64 },
     /// A client runs out of patience.
     HangsUp { request: u64 },
     /// Somebody at the keyboard.
-    Commands,
+    Commands { chain: u64 },
     /// Something goes wrong.
-    Fault,
+    Fault { chain: u64 },
+    /// An impatient operator comes again.
+    CommandsAgain,
     /// Busy and quiet times alternate.
     Episode,
     /// The machine's other users take or give memory.

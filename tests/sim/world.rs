@@ -82,6 +82,8 @@ pub struct World {
     pub trouble: Trouble,
     /// Quiet hours between busy minutes.
     pub busy: bool,
+    /// Counts the changes between them.
+    pub chain: u64,
     /// No fault, no command, no client any more.
     pub calm: bool,
     pub steps: u64,
@@ -150,6 +152,7 @@ impl World {
             slots: u32::try_from(dice.between(1, 6)).unwrap_or(1),
             trouble: Trouble::default(),
             busy: true,
+            chain: 0,
             calm: false,
             steps: 0,
             kills_by_health: 0,
@@ -166,11 +169,26 @@ impl World {
     /// The first daemon of this world comes up, and clients, operators and trouble begin.
     pub fn begin(&mut self) -> Verdict {
         self.daemon_starts()?;
-        for happening in [Happening::Arrives, Happening::Commands, Happening::Fault, Happening::Episode] {
-            let at = self.now + self.dice.between(1_000, 60_000);
+        self.timeline.plan(self.now + 600_000, Happening::Episode);
+        self.begin_chains();
+        Ok(())
+    }
+
+    /// Clients, commands and faults come at the pace of this hour from now on; what was planned before is dropped.
+    fn begin_chains(&mut self) {
+        self.chain += 1;
+        let chain = self.chain;
+        for happening in [Happening::Arrives { chain }, Happening::Commands { chain }, Happening::Fault { chain }] {
+            let within = if self.busy { 30_000 } else { 1_800_000 };
+            let at = self.now + self.dice.between(1_000, within);
             self.timeline.plan(at, happening);
         }
-        Ok(())
+    }
+
+    /// A pause between two of a kind, in busy and in quiet hours, milliseconds.
+    fn pause(&mut self, busy: (u64, u64), quiet: (u64, u64)) -> u64 {
+        let (least, most) = if self.busy { busy } else { quiet };
+        self.dice.between(least, most)
     }
 
     /// Lets everything happen up to an instant.
@@ -301,57 +319,35 @@ impl World {
             Happening::Shrinks { generation } => self.shrinks(generation),
             Happening::CanaryDone { generation } => self.canary_done(generation),
             Happening::Grows { request, leg } => return self.grows(request, leg),
-            Happening::Arrives => {
-                if !self.calm {
-                    let rush = std::mem::take(&mut self.trouble.rush);
-                    for _ in 0..=rush {
-                        self.arrives()?;
-                    }
-                    let pause =
-                        if self.busy { self.dice.between(200, 12_000) } else { self.dice.between(10_000, 600_000) };
-                    self.timeline.plan(self.now + pause, Happening::Arrives);
+            Happening::Arrives { chain } if chain == self.chain && !self.calm => {
+                let rush = std::mem::take(&mut self.trouble.rush);
+                for _ in 0..=rush {
+                    self.arrives()?;
                 }
+                let pause = self.pause((200, 12_000), (10_000, 600_000));
+                self.timeline.plan(self.now + pause, Happening::Arrives { chain });
             }
             Happening::HangsUp { request } => self.hangs_up(request),
-            Happening::Commands => {
-                if !self.calm {
-                    let pause = if self.busy {
-                        self.dice.between(5_000, 200_000)
-                    } else {
-                        self.dice.between(60_000, 3_600_000)
-                    };
-                    self.timeline.plan(self.now + pause, Happening::Commands);
-                    return self.commands();
-                }
+            Happening::Commands { chain } if chain == self.chain && !self.calm => {
+                let pause = self.pause((5_000, 200_000), (60_000, 3_600_000));
+                self.timeline.plan(self.now + pause, Happening::Commands { chain });
+                return self.commands();
             }
-            Happening::Fault => {
-                if !self.calm {
-                    let pause = if self.busy {
-                        self.dice.between(1_000, 100_000)
-                    } else {
-                        self.dice.between(300_000, 5_000_000)
-                    };
-                    self.timeline.plan(self.now + pause, Happening::Fault);
-                    return self.fault();
-                }
+            Happening::CommandsAgain if !self.calm => return self.commands(),
+            Happening::Fault { chain } if chain == self.chain && !self.calm => {
+                let pause = self.pause((1_000, 100_000), (300_000, 5_000_000));
+                self.timeline.plan(self.now + pause, Happening::Fault { chain });
+                return self.fault();
             }
+            Happening::Arrives { .. }
+            | Happening::Commands { .. }
+            | Happening::CommandsAgain
+            | Happening::Fault { .. } => {}
             Happening::Episode => {
                 self.busy = !self.busy;
-                let length = if self.busy {
-                    self.dice.between(120_000, 900_000)
-                } else {
-                    self.dice.between(1_200_000, 10_000_000)
-                };
+                let length = self.pause((120_000, 900_000), (1_200_000, 10_000_000));
                 self.timeline.plan(self.now + length, Happening::Episode);
-                if self.busy && !self.calm {
-                    for happening in [Happening::Arrives, Happening::Commands, Happening::Fault] {
-                        // Whatever was planned for the quiet hours also comes: rates add up, which is fine.
-                        let at = self.now + self.dice.between(100, 30_000);
-                        if self.dice.chance(300) {
-                            self.timeline.plan(at, happening);
-                        }
-                    }
-                }
+                self.begin_chains();
             }
             Happening::Others { give_back } => self.machine.others = self.machine.others.saturating_sub(give_back),
             Happening::Returns { bytes } => self.machine.stranded = self.machine.stranded.saturating_sub(bytes),

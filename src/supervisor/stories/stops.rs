@@ -3,6 +3,18 @@
 use super::*;
 
 #[test]
+fn a_hurried_stop_that_keeps_its_worker_waits_for_an_aborted_green_without_spinning() {
+    let mut story = Story::serving();
+    let mut green = story.core.worker.clone().expect("a worker");
+    green.generation = Generation(9);
+    story.submits(1);
+    story.core.surplus.push(green);
+    story.send(Event::StopAsked { keep_worker: true });
+    story.send(Event::StopAsked { keep_worker: true });
+    assert_ne!(story.core.next_deadline(story.now.mono), Some(story.now.mono), "`send` checks it too");
+}
+
+#[test]
 fn term_refuses_what_waits_gives_what_runs_its_grace_and_exits_after_the_worker() {
     let mut story = Story::serving();
     for id in 1..=3 {
