@@ -150,7 +150,9 @@ impl Model {
                 };
                 if matches!(asked.verb, Verb::Resume) && outcome.result == OutcomeKind::Done {
                     let workers = &self.workers;
-                    let stays = |generation: &Generation| workers.get(generation).is_none_or(|worker| worker.terminated.is_some());
+                    let stays = |generation: &Generation| {
+                        workers.get(generation).is_none_or(|worker| worker.terminated.is_some())
+                    };
                     self.leaving.retain(|generation, _| stays(generation));
                 }
             }
