@@ -1,6 +1,6 @@
 #!/bin/sh
-# The whole promise in a minute: load a real model, stream an answer through the stable socket, replace the worker while a
-# request waits, and show what the daemon says about it. `make demo` builds everything first; `--stay` leaves it running.
+# The whole promise in a minute: load a real model, stream an answer through the stable socket, replace the worker twice in the
+# middle of another, and show what the daemon says about it. `make demo` builds everything first; `--stay` leaves it running.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -61,8 +61,20 @@ done
 say "a streamed answer through $home/mlxsup.sock"
 ask
 
-say "replace the worker; a request that arrives meanwhile waits and is answered by the next one"
-"$bin/mlxsupctl" restart --no-wait
+say "replace the worker in the middle of an answer: by cutting it off, then once more beside it, where two fit"
+"$bin/mlxsupctl" chat --temperature 0 --max-tokens 200 "Tell me a story about a sailor." >"$home/story" &
+story=$!
+waited=0
+until [ -s "$home/story" ]; do
+    waited=$((waited + 1))
+    [ "$waited" -lt 600 ] || fail "the story does not begin"
+    sleep 0.1
+done
+"$bin/mlxsupctl" restart --mode now
+"$bin/mlxsupctl" restart
+wait "$story" || fail "the story broke off"
+cat "$home/story"
+tail -n 1 "$home/logs/requests.log"
 ask
 
 say "what the daemon says"

@@ -224,7 +224,7 @@ pub struct RestartView {
 /// A worker's failure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailureView {
-    /// `load_failure`, `crash`, `stall`, `out_of_memory`, `canary` or `stranded`.
+    /// `load_failure`, `crash`, `stall`, `out_of_memory`, `canary`, `stranded` or `kernel_panic`.
     pub class: String,
     /// How, with exit status and last words where there were any.
     pub message: String,

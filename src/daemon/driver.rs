@@ -9,22 +9,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mlxsup_worker_api::WorkerStatus;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::boot_config::Verdict;
 use super::clock::Clock;
 use super::effects::Effects;
+pub use super::ends::{Ends, Request};
 use super::handle::{GatewayInput, Handle, Report};
 use super::image_change::ImageChange;
 use super::journal::Journal;
 use super::leftover::Leftover;
+use super::panic_report::PanicReport;
 use super::publish::{self, Surroundings};
 use super::recording::{Beginning, Recorder};
 use super::sampling::Sampler;
 use super::timetable::{Reached, Timetable};
 use crate::config::Config;
-use crate::control::view::{EventView, State, Status};
-use crate::supervisor::verbs::{Outcome, Verb};
+use crate::control::view::{FailureView, State, Status};
 use crate::supervisor::{Action, Event, Generation, Persistent, Record, Supervisor};
 
 /// Between samples.
@@ -35,47 +36,6 @@ const QUICK_SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Between two looks at the size of the worker's log.
 const LOG_CHECK_INTERVAL: Duration = Duration::from_secs(60);
-
-/// What the control socket and the signals ask.
-#[derive(Debug)]
-pub enum Request {
-    /// Carry out a verb and answer when it is over.
-    Verb {
-        /// Which.
-        verb: Verb,
-        /// Where the outcome goes.
-        reply: oneshot::Sender<Outcome>,
-    },
-    /// The status of this moment.
-    Status {
-        /// Where it goes.
-        reply: oneshot::Sender<Status>,
-    },
-    /// The events so far, and those to come.
-    Events {
-        /// Where they go.
-        reply: oneshot::Sender<(Vec<EventView>, broadcast::Receiver<EventView>)>,
-    },
-    /// A configuration that was read and accepted; `pending` lists keys that wait for the next worker.
-    Reconfigure {
-        /// In force from now on.
-        config: Box<Config>,
-        /// For `status`.
-        pending: Vec<String>,
-    },
-    /// A configuration that was read and rejected; what is in force stays.
-    Rejected {
-        /// For `status`, one line each.
-        problems: Vec<String>,
-    },
-    /// The last connection has ended: another image may take this one's place now, if that is still wanted.
-    Exec,
-    /// TERM, INT or the verb `stop`.
-    Stop {
-        /// Leave the worker running.
-        keep_worker: bool,
-    },
-}
 
 /// The driver and all it owns.
 #[derive(Debug)]
@@ -95,25 +55,13 @@ pub struct Driver {
     config: watch::Sender<Arc<Config>>,
     pending: Vec<String>,
     problems: Vec<String>,
+    found_at_boot: Option<FailureView>,
     sampled_at: Option<tokio::time::Instant>,
     log_checked_at: tokio::time::Instant,
     /// A sample is wanted before the loop waits again.
     sample_now: bool,
     seen: Option<(State, Option<Generation>, bool)>,
     recorder: Option<Recorder>,
-}
-
-/// The ends of the driver that others hold.
-#[derive(Debug, Clone)]
-pub struct Ends {
-    /// For the gateway.
-    pub handle: Handle,
-    /// For the control socket and the signals.
-    pub requests: mpsc::Sender<Request>,
-    /// The configuration in force.
-    pub config: watch::Receiver<Arc<Config>>,
-    /// The status as last published.
-    pub status: watch::Receiver<Arc<Status>>,
 }
 
 /// Control requests that may wait for the driver.
@@ -154,6 +102,7 @@ impl Driver {
             config: config_out,
             pending: Vec::new(),
             problems: Vec::new(),
+            found_at_boot: None,
             sampled_at: None,
             log_checked_at: tokio::time::Instant::now(),
             sample_now: false,
@@ -183,6 +132,12 @@ impl Driver {
     /// Gives it the means to replace its own image. Before [`Self::run`].
     pub fn set_image_change(&mut self, change: ImageChange) {
         self.image_change = Some(change);
+    }
+
+    /// The machine went down since the last daemon ran.
+    pub fn found_panic(&mut self, report: &PanicReport) {
+        self.note("kernel_panic", report.message());
+        self.found_at_boot = Some(report.view());
     }
 
     /// Takes over workers of the last daemon, in this order. Before [`Self::run`].
@@ -404,9 +359,9 @@ impl Driver {
     fn exec(&mut self) -> bool {
         let Some(change) = self.image_change.as_mut().filter(|change| change.is_leaving()) else { return false };
         let saved = self.effects.prepare_exec();
-        let why = change.exec(saved);
+        let failed = change.exec(saved, || self.requests.is_empty());
         self.effects.stay();
-        self.step(Event::ExecFailed { why })
+        failed.is_some_and(|why| self.step(Event::ExecFailed { why }))
     }
 
     fn serving_report(&self) -> Option<(u32, Option<WorkerStatus>)> {
@@ -435,6 +390,7 @@ impl Driver {
             next_firings: self.timetable.next_firings(),
             pending: &self.pending,
             problems: &self.problems,
+            found_at_boot: self.found_at_boot.as_ref(),
         };
         publish::status(&self.core.snapshot(), &around, self.clock.now())
     }

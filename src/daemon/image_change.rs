@@ -21,8 +21,9 @@ use super::exec::exec;
 use super::program::Program;
 use super::signals::SignalGate;
 use super::vetting::{self, Candidate};
-use crate::service::Notifier;
+
 use crate::service::inheritance::Heirlooms;
+use crate::service::{Notifier, NotifyError};
 use crate::supervisor::{Event, Wall};
 
 /// For connections to end that no admitted request keeps: answers on their way out, requests on their way in. Below the
@@ -51,6 +52,14 @@ pub struct Tools {
     pub events: mpsc::UnboundedSender<Event>,
     /// To the driver, which alone may exec.
     pub requests: mpsc::Sender<Request>,
+}
+
+/// Why this image is still there.
+enum Obstacle {
+    /// Something came that this image has to do first.
+    News,
+    /// It cannot be replaced.
+    Failure(String),
 }
 
 /// At most one image change is under way.
@@ -95,10 +104,12 @@ impl ImageChange {
         .map_err(|error| format!("no thread to try the image: {error}"))
     }
 
-    /// New clients wait in the backlog from now on.
+    /// New clients wait in the backlog from now on. An exec that waits for the last connection is put off.
     pub fn hold(&mut self) {
-        self.held_since = Some(wall());
+        self.held_since.get_or_insert_with(wall);
+        self.stop_leaving();
         self.tools.porter.set(Door::Held);
+        self.tools.control_porter.set(Door::Open);
     }
 
     /// Clients come in again; an exec that waits for the last connection is off.
@@ -142,43 +153,59 @@ impl ImageChange {
         self.leaving.is_some()
     }
 
-    /// Replaces this image. `saved`: whether the state is on disk. Returns why it failed.
-    pub fn exec(&mut self, saved: Result<(), String>) -> String {
-        self.leaving = None;
-        match saved.and_then(|()| self.replace()) {
+    /// Replaces this image. `saved`: whether the state is on disk. `is_quiet`: whether nothing waits for the driver that an
+    /// exec would lose; if something does, `Request::Exec` comes again after it. Returns why it failed.
+    pub fn exec(&mut self, saved: Result<(), String>, is_quiet: impl Fn() -> bool) -> Option<String> {
+        match saved.map_err(Obstacle::Failure).and_then(|()| self.replace(is_quiet)) {
             Ok(never) => match never {},
-            Err(why) => why,
+            Err(Obstacle::News) => {
+                let _ = self.tools.requests.try_send(Request::Exec);
+                None
+            }
+            Err(Obstacle::Failure(why)) => {
+                self.leaving = None;
+                Some(why)
+            }
         }
     }
 
-    fn replace(&mut self) -> Result<Infallible, String> {
-        let (image, program) = self.candidate.take().ok_or("no image was tried")?;
+    fn replace(&mut self, is_quiet: impl Fn() -> bool) -> Result<Infallible, Obstacle> {
+        let (image, program) =
+            self.candidate.clone().ok_or_else(|| Obstacle::Failure("no image was tried".to_owned()))?;
         if Program::at(&image) != Some(program) {
-            return Err(format!("{} was replaced after it had been tried; try again", image.display()));
+            let why = format!("{} was replaced after it had been tried; try again", image.display());
+            return Err(Obstacle::Failure(why));
+        }
+        if !is_quiet() {
+            return Err(Obstacle::News);
         }
         let notifier = Notifier::from_env().ok();
-        if let Some(Err(error)) = notifier.as_ref().map(Notifier::reloading) {
-            tracing::warn!(%error, "the init system was not told");
-        }
-        let result = self.replace_by(&image);
-        if let Some(Err(error)) = notifier.as_ref().map(Notifier::ready) {
-            tracing::warn!(%error, "the init system was not told");
-        }
+        let tell = |result: Option<Result<(), NotifyError>>| {
+            if let Some(Err(error)) = result {
+                tracing::warn!(%error, "the init system was not told");
+            }
+        };
+        tell(notifier.as_ref().map(Notifier::reloading));
+        let result = self.replace_by(&image, is_quiet);
+        tell(notifier.as_ref().map(Notifier::ready));
         result
     }
 
-    fn replace_by(&mut self, image: &Path) -> Result<Infallible, String> {
-        let result = if self.tools.signals.shut() {
+    fn replace_by(&mut self, image: &Path, is_quiet: impl Fn() -> bool) -> Result<Infallible, Obstacle> {
+        // From here on signals wait. What one before has asked of the driver is still to be done by this image.
+        let result = if self.tools.signals.shut() && is_quiet() {
             let held_since = self.held_since.unwrap_or_else(wall);
             match self.tools.heirlooms.lay_open(held_since.0) {
                 Ok(inherited) => {
                     tracing::info!(image = %image.display(), "another image takes this one's place");
-                    Err(exec(image, &inherited).to_string())
+                    Err(Obstacle::Failure(exec(image, &inherited).to_string()))
                 }
-                Err(error) => Err(format!("the listeners cannot be left to the next image: {error}")),
+                Err(error) => {
+                    Err(Obstacle::Failure(format!("the listeners cannot be left to the next image: {error}")))
+                }
             }
         } else {
-            Err("a signal came first".to_owned())
+            Err(Obstacle::News)
         };
         self.tools.heirlooms.lock_away();
         self.tools.signals.open();

@@ -33,6 +33,8 @@ pub struct Surroundings<'a> {
     pub pending: &'a [String],
     /// Problems of a rejected file.
     pub problems: &'a [String],
+    /// A failure of before this daemon: shown until a later one.
+    pub found_at_boot: Option<&'a FailureView>,
 }
 
 /// The status at `now`.
@@ -68,11 +70,15 @@ pub fn status(core: &Snapshot, around: &Surroundings<'_>, now: Now) -> Status {
             .map(|(name, next)| ScheduleView { name: name.clone(), next_at: next.map(rfc3339), upcoming: Vec::new() })
             .collect(),
         last_restart: core.last_restart.as_ref().map(restart),
-        last_failure: core.last_failure.as_ref().map(|(failure, at)| FailureView {
-            class: failure.class.as_str().to_owned(),
-            message: failure.why.clone(),
-            at: rfc3339(*at),
-        }),
+        last_failure: core
+            .last_failure
+            .as_ref()
+            .map(|(failure, at)| FailureView {
+                class: failure.class.as_str().to_owned(),
+                message: failure.why.clone(),
+                at: rfc3339(*at),
+            })
+            .or_else(|| around.found_at_boot.cloned()),
         rules: core
             .rules
             .iter()

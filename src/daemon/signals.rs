@@ -29,8 +29,8 @@ pub enum Asked {
 /// Exit status of a daemon that a third signal ended.
 const FORCED_EXIT: i32 = 1;
 
-/// For the signal thread to stop listening: it is busy only while the driver is.
-const SHUT: Duration = Duration::from_secs(1);
+/// For the signal thread to answer. It waits for nobody but the driver, who is the one that asks.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 fn ours() -> SigSet {
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2].into_iter().collect()
@@ -59,24 +59,41 @@ pub(super) fn unheld<T>(start: impl FnOnce() -> T) -> T {
 pub struct SignalGate {
     handle: Handle,
     shut: channel::Receiver<bool>,
+    stop_asked: Arc<AtomicBool>,
     again: channel::Sender<channel::Sender<Handle>>,
+    /// The thread was too busy to say that it listens again.
+    reopening: Option<channel::Receiver<Handle>>,
 }
 
 impl SignalGate {
-    /// Stops listening; signals wait from now on. False when one came first and is being obeyed: an exec would lose it.
-    pub fn shut(&self) -> bool {
+    /// Stops listening; signals wait from now on. False when one came first: it is being obeyed, and an exec would lose
+    /// it.
+    pub fn shut(&mut self) -> bool {
+        if !self.is_open() {
+            return false;
+        }
         self.handle.close();
-        self.shut.recv_timeout(SHUT).unwrap_or(false)
+        // A stop may have been passed on already and wait for the driver, which is the one that execs.
+        self.shut.recv_timeout(PATIENCE).unwrap_or(false) && !self.stop_asked.load(Ordering::SeqCst)
     }
 
     /// Listens again.
     pub fn open(&mut self) {
         let (reply, handle) = channel::channel();
-        if self.again.send(reply).is_ok()
-            && let Ok(handle) = handle.recv_timeout(SHUT)
-        {
-            self.handle = handle;
+        if self.again.send(reply).is_ok() {
+            self.reopening = Some(handle);
+            self.is_open();
         }
+    }
+
+    fn is_open(&mut self) -> bool {
+        let Some(reopening) = &self.reopening else { return true };
+        let Ok(handle) = reopening.recv_timeout(PATIENCE) else { return false };
+        self.handle = handle;
+        self.reopening = None;
+        // An answer to an earlier question that came too late.
+        while self.shut.try_recv().is_ok() {}
+        true
     }
 }
 
@@ -95,11 +112,12 @@ pub fn listen(requests: mpsc::Sender<Request>, others: mpsc::Sender<Asked>) -> s
     let handle = signals.handle();
     let (told, shut) = channel::channel();
     let (again, reopened) = channel::channel();
-    let mut ear = Ear { requests, others, impatient, stops: 0 };
+    let stop_asked = Arc::new(AtomicBool::new(false));
+    let mut ear = Ear { requests, others, impatient, stop_asked: Arc::clone(&stop_asked), stops: 0 };
     std::thread::Builder::new().name("signals".to_owned()).stack_size(128 << 10).spawn(move || {
         ear.listen(signals, &told, &reopened);
     })?;
-    Ok(SignalGate { handle, shut, again })
+    Ok(SignalGate { handle, shut, stop_asked, again, reopening: None })
 }
 
 fn listening() -> std::io::Result<Signals> {
@@ -111,6 +129,7 @@ struct Ear {
     requests: mpsc::Sender<Request>,
     others: mpsc::Sender<Asked>,
     impatient: Arc<AtomicBool>,
+    stop_asked: Arc<AtomicBool>,
     stops: u32,
 }
 
@@ -151,6 +170,7 @@ impl Ear {
         let other = match signal {
             SIGTERM | SIGINT => {
                 self.stops += 1;
+                self.stop_asked.store(true, Ordering::SeqCst);
                 self.impatient.store(self.stops >= 2, Ordering::SeqCst);
                 tracing::info!(signal, "asked to stop");
                 return self.requests.blocking_send(Request::Stop { keep_worker: false }).is_ok();

@@ -17,7 +17,7 @@ use super::listeners::{self, Listening};
 use super::reload::Reloader;
 use super::sampling::Sampler;
 use super::signals::{self, Asked};
-use super::{DaemonError, Options, children, leftover, outdated, state_file};
+use super::{DaemonError, Options, children, leftover, outdated, panic_report, state_file};
 use crate::config::Config;
 use crate::control;
 use crate::gateway::{self, GatewayContext, RequestSink};
@@ -65,6 +65,7 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
         boot_config::remember(&config, home.root());
     }
 
+    let panicked = panic_report::since_the_last_daemon(&home.state());
     let (mut state, problem) = state_file::read(&home.state());
     if last_image.is_some() {
         children::reap_others(&state.workers);
@@ -93,6 +94,9 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
         driver
             .record(file, &core, seed)
             .map_err(|source| DaemonError::System { doing: "write the recording (--record)", source })?;
+    }
+    if let Some(report) = &panicked {
+        driver.found_panic(report);
     }
     driver.begin_with(verdict);
     for note in survey.notes {

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 
 use mlxsup_worker_api::Settings;
 
-use crate::config::{Config, Engine, IdleKeepWarm};
+use super::panic_report;
+use crate::config::{Config, Engine, IdleKeepWarm, WiredLimit};
 
 /// A worker that hears from no daemon for so long finishes what it has and exits.
 const LEASE_S: u64 = 15 * 60;
@@ -59,7 +60,10 @@ pub fn settings(config: &Config) -> Settings {
         slots: worker.slots,
         context: worker.context,
         default_max_tokens: worker.default_max_tokens,
-        wired_limit: worker.memory.wired_limit,
+        wired_limit: match worker.memory.wired_limit {
+            WiredLimit::Auto if panic_report::forbids_wiring() => WiredLimit::Off,
+            limit => limit,
+        },
         cache_limit_bytes: worker.memory.cache_limit,
         memory_limit_bytes: worker.memory.memory_limit,
         clear_cache_after_tokens: worker.memory.clear_cache_after_tokens,

@@ -37,7 +37,7 @@ impl Default for Patience {
             head: Duration::from_secs(30),
             idle: Duration::from_secs(300),
             stall: Duration::from_secs(300),
-            first: Duration::from_secs(1),
+            first: Duration::from_secs(3),
         }
     }
 }

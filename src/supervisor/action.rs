@@ -71,7 +71,7 @@ pub enum Action {
         /// The program; `None` is the one now installed where ours came from.
         to: Option<PathBuf>,
     },
-    /// Take no new connections: they wait in the backlog. Needs no closing.
+    /// Take no new connections: they wait in the backlog. After `Exec`, not yet to do that either. Needs no closing.
     PauseAccepting,
     /// Take connections again. Needs no closing.
     ResumeAccepting,

@@ -228,6 +228,18 @@ pub struct Exit {
     pub out_of_memory: bool,
 }
 
+impl Exit {
+    /// True when somebody else ended it: no program sends itself SIGKILL, and the kernel does so only for want of memory,
+    /// which a request can be to blame for.
+    #[must_use]
+    pub fn is_from_outside(&self) -> bool {
+        self.status == ExitStatus::Signal(SIGKILL) && !self.out_of_memory
+    }
+}
+
+/// SIGKILL on Linux and macOS.
+const SIGKILL: i32 = 9;
+
 /// Code or signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExitStatus {

@@ -2,10 +2,7 @@
 
 use std::fmt;
 
-use super::event::{Exit, ExitStatus};
-
-/// SIGKILL on Linux and macOS.
-const SIGKILL: i32 = 9;
+use super::event::Exit;
 
 /// What kind of failure it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +83,7 @@ pub fn describe(exit: &Exit) -> String {
             .into();
     }
     // Whoever is killed from outside had no chance to say why.
-    if exit.status == ExitStatus::Signal(SIGKILL) {
+    if exit.is_from_outside() {
         return format!("ended by {}", exit.status);
     }
     match exit.stderr_tail.iter().rev().find(|line| !line.trim().is_empty()) {

@@ -130,11 +130,11 @@ impl Supervisor {
         let at_stop = reclaim.machine_before.and_then(|machine| machine.wired);
         let fallen = at_stop.zip(reclaim.wired_itself).map(|(wired, own)| wired.saturating_sub(own));
         let expected = before.saturating_add(living).max(fallen.unwrap_or(0));
-        let residue = wired.saturating_sub(expected);
-        let allowed = (before / 20).max(weight / 10).max(LEAST_RESIDUE);
-        // No more can be stranded than it had.
+        // No more can be stranded than it had: the rest is somebody else's.
         let own = reclaim.wired_itself.or((weight > 0).then_some(weight)).unwrap_or(u64::MAX);
-        (residue > allowed).then(|| residue.min(own))
+        let residue = wired.saturating_sub(expected).min(own);
+        let allowed = (before / 20).max(weight / 10).max(LEAST_RESIDUE);
+        (residue > allowed).then_some(residue)
     }
 
     fn reclaimed(&mut self, reclaim: Reclaim, now: Now) {

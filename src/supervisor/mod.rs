@@ -155,7 +155,7 @@ pub struct Supervisor {
 struct Death {
     /// What it served.
     fingerprint: Option<String>,
-    /// True when we stopped it: no request is to blame.
+    /// True when we stopped it, or somebody else killed it: no request is to blame.
     explained: bool,
 }
 

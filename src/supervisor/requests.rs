@@ -39,6 +39,7 @@ impl Supervisor {
         let longest = now + self.config.queue.max_wait;
         let expires_at = submission.deadline.map_or(longest, |deadline| deadline.min(longest));
         self.requests.admit(id, submission, expires_at, now);
+        self.put_off_exec(now);
         if self.asleep {
             self.wake(now);
         }

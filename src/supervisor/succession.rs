@@ -214,8 +214,10 @@ impl Supervisor {
                 Failure::of_exit(exit, true, told)
             }
         };
+        // A SIGKILL of ours ends a worker that was judged dead, which counts like any other failure.
+        let killed_by_others = worker.is_stopped().is_none() && exit.is_from_outside();
         let fingerprint = worker.facts.as_ref().map(|facts| facts.fingerprint.clone());
-        self.deaths.insert(generation, Death { fingerprint, explained: planned });
+        self.deaths.insert(generation, Death { fingerprint, explained: planned || killed_by_others });
         while self.deaths.len() > DEATHS_KEPT {
             self.deaths.pop_first();
         }

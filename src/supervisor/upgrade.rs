@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! asked ─▶ Vetting ── the image runs and accepts home and configuration ─▶ Draining ── nothing left ─▶ Executing
+//!             │                                                              ▲─ a request was on its way ┤
 //!             │ it does not, or says nothing for 30 s                        │ grace passes              │ exec fails
 //!             ▼                                                              ▼                           ▼
 //!          failed                                                         postponed                   failed
@@ -39,7 +40,7 @@ enum Phase {
     /// No new connections; what is there ends.
     Draining { deadline: Mono, version: String },
     /// The system call is out.
-    Executing { deadline: Mono },
+    Executing { deadline: Mono, version: String },
 }
 
 impl Upgrade {
@@ -47,7 +48,9 @@ impl Upgrade {
     #[must_use]
     pub fn deadline(&self) -> Mono {
         match self.phase {
-            Phase::Vetting { deadline } | Phase::Draining { deadline, .. } | Phase::Executing { deadline } => deadline,
+            Phase::Vetting { deadline } | Phase::Draining { deadline, .. } | Phase::Executing { deadline, .. } => {
+                deadline
+            }
         }
     }
 
@@ -95,7 +98,7 @@ impl Supervisor {
             Phase::Draining { version, .. } if self.requests.is_empty() => {
                 let message = format!("exec of version {version} after {} of draining", spoken(now - upgrade.since));
                 let to = upgrade.to.clone();
-                upgrade.phase = Phase::Executing { deadline: now + EXECUTING };
+                upgrade.phase = Phase::Executing { deadline: now + EXECUTING, version: version.clone() };
                 self.record("upgrade_exec", message);
                 self.actions.push(Action::Exec { to });
             }
@@ -111,6 +114,16 @@ impl Supervisor {
                 self.end_upgrade(OutcomeKind::Failed, "the exec neither happened nor failed");
             }
             Phase::Vetting { .. } | Phase::Draining { .. } | Phase::Executing { .. } => {}
+        }
+    }
+
+    /// A request was on its way in when the exec was decided: it is served first.
+    pub(super) fn put_off_exec(&mut self, now: Mono) {
+        let grace = self.config.drain.grace;
+        let Some(upgrade) = &mut self.upgrade else { return };
+        if let Phase::Executing { version, .. } = &mut upgrade.phase {
+            upgrade.phase = Phase::Draining { deadline: now + grace, version: std::mem::take(version) };
+            self.actions.push(Action::PauseAccepting);
         }
     }
 

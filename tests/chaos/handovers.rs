@@ -20,11 +20,16 @@ pub fn run(settings: &Settings, strategy: &'static str) -> Report {
 fn hand_over(phase: &mut Phase, strategy: &str, fails: bool, past: &mut u64) -> Result<Act, String> {
     let blue = phase.rig.serving(|serving| serving.generation >= *past)?;
     let next = blue.generation + 1;
-    phase.rig.order(&match fails {
-        true => format!("\"fail_load\":\"no such tensor\",\"only_generation\":{next}"),
-        false => String::new(),
+    let is_overlap = strategy == "overlap";
+    phase.rig.order(&match (fails, is_overlap) {
+        (false, _) => String::new(),
+        // Whichever number it gets: greens that failed before have used some up.
+        (true, true) => "\"fail_load\":\"no such tensor\"".to_owned(),
+        // The one after it must load, or nobody serves.
+        (true, false) => format!("\"fail_load\":\"no such tensor\",\"only_generation\":{next}"),
     });
     let said = phase.rig.ctl(&["restart", "--mode", strategy]);
+    phase.rig.order("");
     match (said.code, fails) {
         (Some(0), false) => {}
         (Some(DENIED), _) if phase.done.is_empty() => return Ok(Act::Unknown(said.text)),
@@ -32,7 +37,6 @@ fn hand_over(phase: &mut Phase, strategy: &str, fails: bool, past: &mut u64) -> 
         (Some(0 | 1), true) => {}
         _ => return Err(format!("{strategy} with a green that {}: {said:?}", if fails { "fails" } else { "loads" })),
     }
-    let is_overlap = strategy == "overlap";
     let after = phase.rig.serving(|serving| {
         let is_next = if fails { serving.generation > next } else { serving.generation >= next };
         is_next || (fails && is_overlap)

@@ -17,6 +17,9 @@ use crate::settings::Settings;
 /// Progress is told so often.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
+/// Lines of the daemon's log shown when an act failed.
+const LAST_WORDS: usize = 60;
+
 /// A phase under way.
 pub struct Phase {
     pub rig: Rig,
@@ -141,7 +144,12 @@ fn judge(mut phase: Phase, allowed: &[&str]) -> Report {
         phase.faults.push(format!("{workers} workers live at the end"));
     }
     let dispatches = history::dispatches(&phase.rig.read("dispatches"));
-    let log = daemon_log::read(&phase.rig.read("logs/mlxsupd.log"));
+    let text = phase.rig.read("logs/mlxsupd.log");
+    if !phase.faults.is_empty() {
+        let lines: Vec<&str> = text.lines().collect();
+        say(&format!("the daemon's last words:\n{}", lines[lines.len().saturating_sub(LAST_WORDS)..].join("\n")));
+    }
+    let log = daemon_log::read(&text);
     let mut report = Report {
         verdict: checker::check(&phase.history.events(), &phase.kills, &dispatches, allowed),
         adoption_us: adoptions(&log),

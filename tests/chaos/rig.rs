@@ -36,6 +36,8 @@ budget = "1000 in 1m"
 rotate_at = "1GiB"
 "#;
 
+const MEMORY: &str = r#"{"total": 68719476736, "available": 51539607552, "wired": 2147483648}"#;
+
 /// The worker that serves now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Serving {
@@ -57,9 +59,15 @@ pub struct Said {
 impl Rig {
     /// Loaded, with this grace for drains; not serving yet.
     pub fn start(grace: &str) -> Self {
-        let files = [("MLXSUP_FAKE_FILE", "faults"), ("MLXSUP_FAKE_DISPATCHES", "dispatches")];
+        let files = [
+            ("MLXSUP_FAKE_FILE", "faults"),
+            ("MLXSUP_FAKE_DISPATCHES", "dispatches"),
+            ("MLXSUP_FAKE_MEMORY", "memory.json"),
+        ];
         let rig = Self(launchd::Rig::with_environment(&[], &files));
         rig.order("");
+        // A machine of its own: what else runs here may wire memory, or take what a second worker would need.
+        rig.0.write("memory.json", MEMORY);
         let worker = env!("CARGO_BIN_EXE_mlxsup-fake-worker");
         let worker = format!("[worker]\nmodel = \"fake\"\ncommand = [\"{worker}\"]\n");
         let plist = rig.0.daemon_configured(&format!("{worker}[drain]\ngrace = \"{grace}\"\n{CONFIG}"));

@@ -14,6 +14,9 @@ use crate::http::Connection;
 /// Longest wait for a state: a debug build loads and warms the model in several seconds.
 const PATIENCE: Duration = Duration::from_secs(180);
 
+/// Sequences the worker decodes together.
+pub const SLOTS: u64 = 4;
+
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A running daemon.
@@ -108,6 +111,12 @@ impl Service {
         })
     }
 
+    /// Requests answered so far.
+    pub fn answered(&mut self) -> u64 {
+        let status = self.wait_until("a ledger", |status| status["ledger"]["answered"].is_number());
+        status["ledger"]["answered"].as_u64().unwrap()
+    }
+
     #[track_caller]
     fn eventually<T>(&mut self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
@@ -148,7 +157,7 @@ impl Drop for Service {
 
 fn configure(home: &Path, worker: &Path, model: &Path, rest: &str) {
     let text = format!(
-        "[worker]\nmodel = \"{}\"\ncommand = [\"{}\"]\ndevice = \"cpu\"\nslots = 4\ncontext = 1024\n\
+        "[worker]\nmodel = \"{}\"\ncommand = [\"{}\"]\ndevice = \"cpu\"\nslots = {SLOTS}\ncontext = 1024\n\
          [health]\ninterval = \"500ms\"\n\
          [restart]\nbackoff_initial = \"20ms\"\nbackoff_max = \"50ms\"\nbudget = \"1000 in 1h\"\n\
          [[schedule]]\nname = \"nightly\"\ncron = \"0 4 * * *\"\naction = \"restart\"\n{rest}",

@@ -9,7 +9,7 @@ const PARKS_SOON: &str = "[restart]\nbackoff_initial = \"20ms\"\nbackoff_max = \
 
 #[test]
 fn kill_9_in_the_middle_of_ten_requests_loses_none() {
-    let mut service = Service::serving("\"token_ms\":10", "");
+    let mut service = Service::serving("\"token_ms\":40", "");
     let mut requests: Vec<_> = (0..10)
         .map(|index| service.chat(&format!("{{\"messages\":[],\"max_tokens\":30,\"stream\":{}}}", index % 2 == 0)))
         .collect();

@@ -35,6 +35,7 @@ impl Connection {
     }
 
     /// Waits longer for news: a real model on a busy machine takes its time.
+    #[allow(dead_code, reason = "only the tests with a real model are so patient, and they share this file")]
     pub fn patient(self, patience: Duration) -> Self {
         self.stream.set_read_timeout(Some(patience)).unwrap();
         self
@@ -43,7 +44,12 @@ impl Connection {
     pub fn send(&mut self, method: &str, path: &str, headers: &str, body: &str) {
         let length = body.len();
         let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\n{headers}content-length: {length}\r\n\r\n{body}");
-        self.stream.write_all(request.as_bytes()).unwrap();
+        self.write(&request);
+    }
+
+    /// Some bytes, whatever they are.
+    pub fn write(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).unwrap();
     }
 
     /// Reads up to and including `text`.

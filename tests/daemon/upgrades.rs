@@ -380,3 +380,18 @@ fn facts_can_be_read_all_the_while() {
     over.store(true, Ordering::SeqCst);
     assert!(reader.join().unwrap() > 0);
 }
+
+#[test]
+fn a_request_that_is_on_its_way_in_puts_the_exec_off() {
+    let mut service = Service::serving("\"token_ms\":10", "");
+    let body = "{\"messages\":[],\"stream\":true,\"max_tokens\":60}";
+    let mut slow = service.connect();
+    slow.write(&format!("POST {CHAT} HTTP/1.1\r\nhost: x\r\n"));
+    let upgrade = service.ctl_started(&["upgrade"]);
+    service.wait_for_event("upgrade_exec", "");
+    slow.write(&format!("content-length: {}\r\n\r\n{body}", body.len()));
+    let answer = slow.answer();
+    assert_eq!((answer.streamed(), answer.header("connection")), (expected(60), Some("close")));
+    upgrade.join().unwrap().ok();
+    assert_eq!(service.settled()["daemon"]["epoch"], 2);
+}

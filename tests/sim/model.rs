@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mlxsup::memory::{Metric, Sample};
-use mlxsup::supervisor::event::Inherited;
+use mlxsup::supervisor::event::{Exit, ExitStatus, Inherited};
 use mlxsup::supervisor::request::{Outcome, Report, Submission};
 use mlxsup::supervisor::verbs::Verb;
 use mlxsup::supervisor::{Event, Generation, Mono, Now, OperationId, Persistent, RequestId, Standing, Supervisor};
@@ -284,7 +284,13 @@ impl Model {
             Event::WorkerExited { generation, .. } | Event::SpawnFailed { generation, .. } => {
                 self.last_exit = now.mono;
                 if let Some(worker) = self.workers.remove(generation) {
-                    let meant = worker.terminated.is_some_and(|(_, meant)| meant);
+                    // What nobody of ours ended by SIGKILL, and the kernel not for memory, somebody else did.
+                    let from_outside = |exit: &Exit| exit.status == ExitStatus::Signal(9) && !exit.out_of_memory;
+                    let meant = match (worker.terminated, event) {
+                        (Some((_, meant)), _) => meant,
+                        (None, Event::WorkerExited { exit, .. }) => from_outside(exit),
+                        (None, _) => false,
+                    };
                     self.gone.insert(*generation, (worker.fingerprint, meant));
                 }
                 self.leaving.remove(generation);

@@ -65,8 +65,9 @@ async fn next_image(before: &Status, control: &Control, lost: Failure) -> Result
 /// What the next image says of the upgrade; empty when it does not.
 async fn last_words(control: &Control) -> String {
     let Ok(text) = control.lines(EVENTS).await else { return String::new() };
-    let events = text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<EventView>(line).ok());
-    events.filter(|event| event.kind == "upgraded").last().map_or_else(String::new, |event| event.message)
+    let mut events =
+        text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<EventView>(line).ok());
+    events.rfind(|event| event.kind == "upgraded").map_or_else(String::new, |event| event.message)
 }
 
 fn told(before: &Status, after: &Status, words: &str) -> VerbReply {

@@ -29,7 +29,7 @@ fn a_crash_requeues_what_ran_ahead_of_what_waits() {
     story.loses_link(1, 1, true);
     assert_eq!((story.state(), story.cause()), (State::Starting, Some("crash_backoff")));
     let cause = story.core.snapshot().cause.map(|cause| cause.message);
-    assert_eq!(cause.as_deref(), Some("the worker ended by signal 9 (SIGKILL)"));
+    assert_eq!(cause.as_deref(), Some("the worker ended by signal 11 (SIGSEGV), last words: the last words"));
     story.pass_s(2);
     assert_eq!(story.worker_actions(), [spawn(2)], "after about a second");
     story.becomes_ready(2);
@@ -213,4 +213,33 @@ fn a_stopped_worker_is_not_said_to_load() {
         story.misses_probe(1);
     }
     assert_eq!((story.state(), story.cause()), (State::Starting, Some("stopping_worker")));
+}
+
+#[test]
+fn nobody_is_blamed_for_what_a_stranger_kills() {
+    let mut story = Story::serving();
+    story.submits(1);
+    for generation in 1..=4 {
+        story.is_killed(generation);
+        story.loses_link(1, generation, false);
+        story.pass_s(30);
+        story.becomes_ready(generation + 1);
+    }
+    assert_eq!(story.refused(), [], "four workers died under it, none of its doing");
+    story.submits(2);
+    assert_eq!(story.assigned().last(), Some(&(2, 5)), "and it is no suspect that runs alone");
+}
+
+#[test]
+fn what_the_kernel_ends_for_memory_counts_against_what_it_ran() {
+    let mut story = Story::serving();
+    story.submits(1);
+    let exit = Exit { status: ExitStatus::Signal(SIGKILL), stderr_tail: Vec::new(), out_of_memory: true };
+    story.send(Event::WorkerExited { generation: Generation(1), exit });
+    story.loses_link(1, 1, false);
+    story.pass_s(2);
+    story.becomes_ready(2);
+    story.submits(2);
+    assert_eq!(story.assigned(), [(1, 1), (1, 2)], "a suspect runs alone");
+    assert_eq!(story.core.snapshot().last_failure.map(|(failure, _)| failure.class.as_str()), Some("out_of_memory"));
 }

@@ -123,6 +123,11 @@ fn an_upgrade_lets_everybody_finish_and_then_execs() {
     assert_eq!(story.worker_actions(), []);
     story.is_answered(2);
     assert_eq!((story.worker_actions(), story.outcome(operation)), (vec![Action::Exec { to: None }], None));
+    // So was this one, and the exec had not happened yet.
+    story.submits(3);
+    assert_eq!(story.worker_actions(), [Action::PauseAccepting]);
+    story.is_answered(3);
+    assert_eq!((story.worker_actions(), story.outcome(operation)), (vec![Action::Exec { to: None }], None));
 }
 
 #[test]

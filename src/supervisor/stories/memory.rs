@@ -164,3 +164,14 @@ fn what_a_worker_weighs_when_ready_is_remembered() {
     let kept = story.persisted.as_ref().and_then(|kept| kept.appetite.clone());
     assert_eq!(kept, Some(Appetite { model: "m".to_owned(), loaded_bytes: 7 * GIB }));
 }
+
+#[test]
+fn what_others_wire_is_not_taken_for_a_small_workers_remains() {
+    let mut story = Story::asleep_at_first(|_| {}, &Persistent::default());
+    story.has(50 * GIB, GIB);
+    story.becomes_ready(1);
+    story.probed(1, Vitals { footprint_bytes: Some(1 << 20), answer: Some(Answer::default()), ..Vitals::default() });
+    story.crashes(1);
+    story.has(49 * GIB, 2 * GIB);
+    assert_eq!(story.cause(), Some("crash_backoff"), "a worker of 1 MiB strands no gibibyte");
+}

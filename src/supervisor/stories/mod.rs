@@ -31,6 +31,7 @@ use crate::config::Config;
 use crate::control::view::State;
 
 const SIGKILL: i32 = 9;
+const SIGSEGV: i32 = 11;
 
 /// One service with its world played by hand.
 struct Story {
@@ -216,8 +217,13 @@ impl Story {
         });
     }
 
-    /// The kernel or a stranger kills it.
+    /// It dies of its own doing.
     fn crashes(&mut self, generation: u64) {
+        self.exits(generation, ExitStatus::Signal(SIGSEGV));
+    }
+
+    /// A stranger kills it.
+    fn is_killed(&mut self, generation: u64) {
         self.exits(generation, ExitStatus::Signal(SIGKILL));
     }
 

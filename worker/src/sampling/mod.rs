@@ -4,8 +4,7 @@
 //! same position, same token, on any machine. It holds no generator state and never touches MLX.
 //!
 //! Order: logit bias, penalties, temperature, top-k, top-p, min-p, then one draw. Each filter keeps a prefix of the
-//! vocabulary ranked by falling probability (ties by rising id), so only that prefix is ever sorted; the draw then goes
-//! through what is kept by rising id, which logits that differ in their last digits cannot reorder.
+//! vocabulary ranked by falling probability (ties by rising id), so only that prefix is ever sorted.
 
 mod exponential;
 mod philox;

