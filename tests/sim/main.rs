@@ -10,6 +10,7 @@
 
 mod clients;
 mod dice;
+mod endings;
 mod faults;
 mod finale;
 mod life;
@@ -26,6 +27,7 @@ mod slow;
 mod sweep;
 mod timeline;
 mod trace;
+mod truth;
 mod workers;
 mod world;
 
