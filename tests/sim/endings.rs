@@ -54,6 +54,7 @@ impl Model {
             // The newest SIGTERM starts the ladder: an earlier one found no process.
             worker.terminated = worker.terminated.map(|(_, meant)| (now, meant));
             worker.footprint_at_term = footprint;
+            worker.least = footprint;
         }
         if running == 0 || dead_in(all, generation) || silent(all, generation) {
             return Ok(());

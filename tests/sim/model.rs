@@ -54,6 +54,8 @@ pub struct ShadowWorker {
     pub killed: Option<Mono>,
     pub footprint: Option<u64>,
     pub footprint_at_term: u64,
+    /// The least footprint since SIGTERM.
+    pub least: u64,
     pub shrunk_at: Option<Mono>,
     pub missed: bool,
     pub canary_out: bool,
@@ -262,10 +264,13 @@ impl Model {
             Event::Probed { generation, vitals } => {
                 if let Some(worker) = self.workers.get_mut(generation) {
                     worker.missed = vitals.answer.is_none();
-                    if let (Some(new), Some(old)) = (vitals.footprint_bytes, worker.footprint)
-                        && new + (64 << 20) <= old
-                    {
-                        worker.shrunk_at = Some(now.mono);
+                    // Only below the least so far: a worker that grows and shrinks by turns must not live for ever.
+                    if let (Some(new), true) = (vitals.footprint_bytes, worker.terminated.is_some()) {
+                        let least = if worker.least == 0 { new } else { worker.least };
+                        if new + (64 << 20) <= least {
+                            worker.shrunk_at = Some(now.mono);
+                        }
+                        worker.least = least.min(new);
                     }
                     worker.footprint = vitals.footprint_bytes.or(worker.footprint);
                 }
@@ -409,6 +414,7 @@ impl ShadowWorker {
             killed: None,
             footprint: None,
             footprint_at_term: 0,
+            least: 0,
             shrunk_at: None,
             missed: false,
             canary_out: false,
