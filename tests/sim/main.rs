@@ -20,6 +20,7 @@ mod mutations;
 mod operators;
 mod process;
 mod promises;
+mod refusals;
 mod replay;
 mod sessions;
 mod settings;
