@@ -12,6 +12,7 @@
 //! two       green beside blue, and back                                     planner.rs, overlap.rs, workers.rs
 //! asked by  operators (operations.rs, drain.rs, permits.rs) · rules and schedules (unattended.rs, rules.rs, agenda.rs)
 //! proof     one token, content checked                                      canary.rs
+//! told      a new configuration, or none                                    configuration.rs
 //! the end   TERM, grace, exit · another image in this process's place       stopping.rs, upgrade.rs
 //! seen by   snapshot.rs
 //! ```
@@ -25,6 +26,7 @@ pub mod action;
 pub mod agenda;
 pub mod backoff;
 pub mod canary;
+mod configuration;
 mod drain;
 pub mod event;
 pub mod failure;
@@ -361,28 +363,6 @@ impl Supervisor {
     #[must_use]
     pub fn serving_generation(&self) -> Option<Generation> {
         self.worker.as_ref().map(|worker| worker.generation)
-    }
-
-    fn reconfigured(&mut self, config: Config, now: Now) {
-        self.rules = RuleBook::new(&config.rules, &self.rules);
-        self.follow_schedules(&config.schedules, now.wall);
-        if self.config.worker.model != config.worker.model {
-            // It said something about another model.
-            self.model_bytes = None;
-        }
-        self.config = config;
-        if self.unconfigured.take().is_some() {
-            self.record("configured", "a valid configuration was read; the worker starts");
-            if self.worker.is_none() && self.kept.standing != Standing::Unloaded && self.parked.is_none() {
-                self.respawn = Some(Respawn::at_once(now.mono));
-            }
-        }
-    }
-
-    /// There is nothing to serve with. The control socket stays, and a valid configuration ends this.
-    fn unconfigured(&mut self, why: String, now: Mono) {
-        self.record("config_error", why.clone());
-        self.unconfigured = Some((why, now));
     }
 
     /// Tells the outside when the machine must not fall into idle sleep, and when it may again.

@@ -10,6 +10,7 @@
 
 mod clients;
 mod dice;
+mod endings;
 mod faults;
 mod finale;
 mod life;
@@ -19,6 +20,7 @@ mod mutations;
 mod operators;
 mod process;
 mod promises;
+mod refusals;
 mod replay;
 mod sessions;
 mod settings;
@@ -26,6 +28,7 @@ mod slow;
 mod sweep;
 mod timeline;
 mod trace;
+mod truth;
 mod workers;
 mod world;
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use mlxsup::config::{Engine, KeepAwake};
 use mlxsup::control::view::State;
-use mlxsup::memory::Metric;
 use mlxsup::supervisor::verbs::{OutcomeKind, RestartAsked, Verb};
 use mlxsup::supervisor::{Action, Code, Generation, Mono, Now, OperationId, Record, RequestId, Standing, Supervisor};
 
+use crate::endings::{dead_in, late_in, silent};
 use crate::model::{Before, Leaving, Line, Model, Shadow, ShadowWorker};
 use crate::world::Verdict;
 
@@ -16,7 +16,7 @@ impl Model {
     ///
     /// # Errors
     /// The broken promise.
-    pub fn judge(&mut self, before: Before, actions: &[Action], core: &Supervisor, now: Now) -> Verdict {
+    pub fn judge(&mut self, before: &Before, actions: &[Action], core: &Supervisor, now: Now) -> Verdict {
         if let Some((other, expected)) = &before.stale
             && (expected != actions || format!("{other:?}") != format!("{core:?}"))
         {
@@ -39,12 +39,12 @@ impl Model {
         }
         self.fired = None;
         for action in actions {
-            self.judge_action(action, &before, actions, core, now.mono)?;
+            self.judge_action(action, before, actions, core, now.mono)?;
         }
         if before.stop_asked {
             self.stopping = true;
         }
-        self.settle_lines(&before, actions, core, now.mono);
+        self.settle_lines(before, actions, core, now.mono);
         if actions.contains(&Action::Exit) {
             return Ok(());
         }
@@ -130,7 +130,7 @@ impl Model {
             Action::Assign { id, generation } => self.judge_assign(*id, *generation, now)?,
             Action::Refuse { id, refusal } => {
                 let at_the_door = before.submitted.as_ref().is_some_and(|(submitted, _)| submitted == id);
-                if !(at_the_door && !self.requests.contains_key(id)) {
+                if !at_the_door || self.requests.contains_key(id) {
                     self.judge_refusal(*id, refusal.code, core, now)?;
                 }
             }
@@ -206,17 +206,6 @@ impl Model {
         Ok(())
     }
 
-    fn is_terminated(&self, generation: Generation) -> bool {
-        self.workers.get(&generation).is_none_or(|worker| worker.terminated.is_some())
-    }
-
-    fn living(&self, generation: Generation) -> Verdict {
-        match self.workers.contains_key(&generation) {
-            true => Ok(()),
-            false => Err(format!("worker {generation} is acted on, and it is gone")),
-        }
-    }
-
     fn note_record(&mut self, record: &Record, before: &Before, core: &Supervisor, now: Mono) -> Verdict {
         let grace = core.config().drain.grace;
         let native = core.config().worker.engine == Engine::Native;
@@ -272,81 +261,6 @@ impl Model {
             _ => {}
         }
         Ok(())
-    }
-
-    /// (4) Nothing is started where the gate, by the last sample, says no.
-    fn judge_room(&self, generation: Generation, model: &str) -> Verdict {
-        let (Some((_, sample)), Some(appetite)) = (&self.last_sample, &self.persisted.appetite) else { return Ok(()) };
-        let number = |metric| sample.get(metric).unwrap_or(0.0);
-        let (total, available) = (number(Metric::SystemTotal), number(Metric::SystemAvailable));
-        #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^52")]
-        let need = appetite.loaded_bytes as f64;
-        let reserve = (total * 0.06).clamp(1.073e9, 8.6e9) * 0.99;
-        let known = appetite.model == model;
-        if known && available < need + reserve {
-            return Err(format!(
-                "(4) worker {generation} is started with {available:.3e} bytes available where it needs {need:.3e} and \
-                 {reserve:.3e} in reserve"
-            ));
-        }
-        Ok(())
-    }
-
-    fn judge_terminate(
-        &mut self,
-        generation: Generation,
-        before: &Before,
-        all: &[Action],
-        core: &Supervisor,
-        now: Mono,
-    ) -> Verdict {
-        self.living(generation)?;
-        let running = self.running_on(generation);
-        let footprint = self.workers.get(&generation).and_then(|worker| worker.footprint).unwrap_or(0);
-        if let Some(worker) = self.workers.get_mut(&generation) {
-            // The newest SIGTERM starts the ladder: an earlier one found no process.
-            worker.terminated = worker.terminated.map(|(_, meant)| (now, meant));
-            worker.footprint_at_term = footprint;
-            worker.least = footprint;
-        }
-        if running == 0 || dead_in(all, generation) || silent(all, generation) {
-            return Ok(());
-        }
-        let ready = self.workers.get(&generation).is_some_and(|worker| worker.ready);
-        let allowed = self.leaving.get(&generation).is_some_and(|leaving| {
-            leaving.forced || (before.stop_asked && self.stopping) || leaving.ends.is_some_and(|ends| now >= ends)
-        });
-        if !ready || allowed {
-            return Ok(());
-        }
-        Err(format!(
-            "(8) worker {generation} gets SIGTERM over {running} running requests before its grace period ends: {:?} in \
-             {:?}",
-            self.leaving.get(&generation),
-            core.state()
-        ))
-    }
-
-    fn judge_kill(&mut self, generation: Generation, now: Mono) -> Verdict {
-        self.living(generation)?;
-        let Some(worker) = self.workers.get_mut(&generation) else { return Ok(()) };
-        let Some((since, _)) = worker.terminated else {
-            return Err(format!("(8) worker {generation} is killed without SIGTERM"));
-        };
-        let patience = Duration::from_secs(10 + worker.footprint_at_term.div_ceil(4 << 30));
-        let waited = now - since;
-        let early = match worker.killed {
-            Some(earlier) => now - earlier < Duration::from_secs(30),
-            None => {
-                waited < patience
-                    || worker.shrunk_at.is_some_and(|at| at >= since && now - at < Duration::from_secs(10))
-            }
-        };
-        worker.killed = Some(now);
-        match early {
-            false => Ok(()),
-            true => Err(format!("(8) worker {generation} is killed {waited:?} after SIGTERM, patience {patience:?}")),
-        }
     }
 
     fn judge_assign(&mut self, id: RequestId, generation: Generation, now: Mono) -> Verdict {
@@ -413,43 +327,6 @@ impl Model {
             request.token = false;
         }
         Ok(())
-    }
-
-    fn judge_refusal(&mut self, id: RequestId, code: Code, core: &Supervisor, now: Mono) -> Verdict {
-        let Some(request) = self.requests.remove(&id) else {
-            return Err(format!("(1) {id} is ended ({}), and it had ended", code.as_str()));
-        };
-        let serving = core.serving_generation().and_then(|generation| self.workers.get(&generation));
-        let deserved = match code {
-            Code::QueueTimeout => !request.assigned && now >= request.expires_at,
-            Code::Poisoned => request.poisoned,
-            Code::EngineError => request.broken > 2 || (request.cut && core.config().worker.engine != Engine::Native),
-            Code::ModelChanged => {
-                request.fingerprint.is_some()
-                    && serving.is_some_and(|worker| request.fingerprint.as_ref() != Some(&worker.fingerprint))
-            }
-            _ => return self.judge_refusal_by_state(id, code, core),
-        };
-        match deserved {
-            true => Ok(()),
-            false => Err(format!("{id} is ended with {} and did nothing for it: {request:?}", code.as_str())),
-        }
-    }
-
-    fn judge_refusal_by_state(&self, id: RequestId, code: Code, core: &Supervisor) -> Verdict {
-        let state = core.state();
-        let right = match code {
-            Code::Stopping => state == State::Stopping,
-            Code::Unloaded => state == State::Unloaded,
-            Code::ConfigError => self.unconfigured,
-            Code::Parked => state == State::Parked,
-            Code::Stranded => state == State::Stranded,
-            _ => false,
-        };
-        match right {
-            true => Ok(()),
-            false => Err(format!("{id} is refused with {} while {}", code.as_str(), state.as_str())),
-        }
     }
 
     /// Draws and lifts the lines that the next step is held against.
@@ -548,27 +425,4 @@ fn core_standing(model: &Model) -> Standing {
 
 fn recorded(actions: &[Action], kind: &str) -> bool {
     actions.iter().any(|action| matches!(action, Action::Record(record) if record.kind == kind))
-}
-
-fn about(actions: &[Action], kind: &str, generation: Generation) -> bool {
-    let start = format!("worker {generation} ");
-    actions.iter().any(
-        |action| matches!(action, Action::Record(record) if record.kind == kind && record.message.starts_with(&start)),
-    )
-}
-
-fn dead_in(actions: &[Action], generation: Generation) -> bool {
-    about(actions, "worker_dead", generation)
-}
-
-fn late_in(actions: &[Action], generation: Generation) -> bool {
-    about(actions, "worker_late", generation)
-}
-
-/// Found without an answer by this daemon, and ended for it.
-fn silent(actions: &[Action], generation: Generation) -> bool {
-    actions.iter().any(|action| {
-        matches!(action, Action::Record(record) if record.kind == "worker_adopted"
-            && record.message.starts_with(&format!("worker {generation} ")) && record.message.contains("does not answer"))
-    })
 }

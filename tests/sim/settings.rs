@@ -54,9 +54,8 @@ impl Settings {
         if dice.chance(250) {
             let _ = write!(
                 body,
-                "[restart.recycle]\nmax_age = \"{}\"\nmax_requests = \"{}\"\n",
-                dice.pick(&["off", "3h", "8h"]),
-                "off"
+                "[restart.recycle]\nmax_age = \"{}\"\nmax_requests = \"off\"\n",
+                dice.pick(&["off", "3h", "8h"])
             );
         } else if dice.chance(150) {
             let _ = write!(body, "[restart.recycle]\nmax_requests = {}\n", dice.between(20, 200));

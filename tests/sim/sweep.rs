@@ -52,7 +52,7 @@ impl Sweep {
                         }
                         steps.fetch_add(world.steps, Ordering::Relaxed);
                         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-                        if done % 500 == 0 {
+                        if done.is_multiple_of(500) {
                             say(&format!("{done} of {} seeds, {} hours each", self.seeds, self.hours));
                         }
                     }

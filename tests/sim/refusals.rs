@@ -1,0 +1,47 @@
+//! Whom an error may reach, and which: nobody is failed because another one killed a worker.
+
+use mlxsup::config::Engine;
+use mlxsup::control::view::State;
+use mlxsup::supervisor::{Code, Mono, RequestId, Supervisor};
+
+use crate::model::Model;
+use crate::world::Verdict;
+
+impl Model {
+    pub fn judge_refusal(&mut self, id: RequestId, code: Code, core: &Supervisor, now: Mono) -> Verdict {
+        let Some(request) = self.requests.remove(&id) else {
+            return Err(format!("(1) {id} is ended ({}), and it had ended", code.as_str()));
+        };
+        let serving = core.serving_generation().and_then(|generation| self.workers.get(&generation));
+        let deserved = match code {
+            Code::QueueTimeout => !request.assigned && now >= request.expires_at,
+            Code::Poisoned => request.poisoned,
+            Code::EngineError => request.broken > 2 || (request.cut && core.config().worker.engine != Engine::Native),
+            Code::ModelChanged => {
+                request.fingerprint.is_some()
+                    && serving.is_some_and(|worker| request.fingerprint.as_ref() != Some(&worker.fingerprint))
+            }
+            _ => return self.judge_refusal_by_state(id, code, core),
+        };
+        match deserved {
+            true => Ok(()),
+            false => Err(format!("{id} is ended with {} and did nothing for it: {request:?}", code.as_str())),
+        }
+    }
+
+    pub fn judge_refusal_by_state(&self, id: RequestId, code: Code, core: &Supervisor) -> Verdict {
+        let state = core.state();
+        let right = match code {
+            Code::Stopping => state == State::Stopping,
+            Code::Unloaded => state == State::Unloaded,
+            Code::ConfigError => self.unconfigured,
+            Code::Parked => state == State::Parked,
+            Code::Stranded => state == State::Stranded,
+            _ => false,
+        };
+        match right {
+            true => Ok(()),
+            false => Err(format!("{id} is refused with {} while {}", code.as_str(), state.as_str())),
+        }
+    }
+}
