@@ -143,7 +143,7 @@ impl World {
             next_operation: 1,
             machine,
             weights,
-            load_ms: dice.between(2_000, 50_000),
+            load_ms: dice.between(2_000, 36_000),
             processes: BTreeMap::new(),
             sessions: BTreeMap::new(),
             next_request: 1,
