@@ -114,6 +114,8 @@ pub struct Persistent {
     pub standing: Standing,
     /// Memory wired on the machine before the present worker was started, bytes.
     pub wired_before: Option<u64>,
+    /// What the serving worker wired itself, bytes.
+    pub wired_itself: Option<u64>,
     /// Why the service is parked, if it is.
     pub parked: Option<String>,
     /// What the model's worker needed so far.

@@ -190,6 +190,11 @@ impl Supervisor {
                 worker.wired_itself = worker.wired_at_spawn.map(|before| wired.saturating_sub(before));
             }
         }
+        let serving = self.worker.as_ref().and_then(|worker| worker.wired_itself);
+        if serving.is_some() && serving != self.kept.wired_itself {
+            self.kept.wired_itself = serving;
+            self.persist();
+        }
     }
 
     /// Memory that comes back late ends the lockout.

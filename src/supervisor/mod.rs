@@ -260,7 +260,6 @@ impl Supervisor {
         self.judge_adrift(now.mono);
         self.expire_waiting(now.mono);
         self.keep_worker_deadlines(now.mono);
-        self.ask_canary_if_due(now.mono);
         self.advance_reclaim(now);
         self.advance_upgrade(now.mono);
         self.recycle_if_worn(now.mono);
@@ -269,6 +268,8 @@ impl Supervisor {
         self.advance_retirement(now);
         self.advance_overlap(now.mono);
         self.advance_drain(now.mono);
+        // After whatever may have held it back has ended.
+        self.ask_canary_if_due(now.mono);
         self.respawn_if_due(now.mono);
         self.refuse_unservable();
         self.dispatch(now.mono);

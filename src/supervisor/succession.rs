@@ -114,6 +114,7 @@ impl Supervisor {
         let mut worker = self.next_worker(now);
         worker.wired_before = worker.wired_at_spawn;
         self.kept.wired_before = worker.wired_before;
+        self.kept.wired_itself = None;
         self.worker = Some(worker);
     }
 

@@ -97,6 +97,7 @@ impl Supervisor {
         self.record("worker_adopted", format!("worker {generation} (pid {pid}) outlived the last daemon and {how}"));
         let mut worker = Worker::inherited(generation, pid, found, now.mono);
         worker.wired_before = self.kept.wired_before;
+        worker.wired_itself = self.kept.wired_itself;
         if silent {
             // It is in its ladder already; the signal is still owed.
             self.actions.push(Action::SendTerminate { generation });

@@ -123,6 +123,7 @@ impl World {
     fn answers_again(&mut self) -> Verdict {
         self.ends_everything()?;
         for _ in 0..3 {
+            self.is_brought_back()?;
             let id = self.submit(Session::waiting(), 1_000_000_000)?;
             let life = self.life;
             self.ends_everything()?;

@@ -109,6 +109,22 @@ fn what_others_wired_meanwhile_is_not_stranded() {
 }
 
 #[test]
+fn what_others_wired_is_not_stranded_by_an_adopted_worker_either() {
+    let mut first = Story::large();
+    first.has(21 * GIB, 38 * GIB);
+    let kept = first.persisted.clone().expect("it was kept");
+    let mut story = Story::asleep_at_first(|_| {}, &kept);
+    let facts = first.core.worker.as_ref().and_then(|worker| worker.facts.clone()).expect("it serves");
+    let found = crate::supervisor::event::Inherited::Ready(facts);
+    story.send(Event::Adopted { generation: Generation(1), pid: 100, found });
+    story.has(11 * GIB, 48 * GIB);
+    story.crashes(1);
+    story.pass_s(1);
+    story.has(20 * GIB, 14 * GIB);
+    assert_ne!(story.cause(), Some("memory_return"), "34 GiB came back; 10 GiB are a virtual machine's");
+}
+
+#[test]
 fn stranded_memory_that_returns_is_noticed_though_others_wired_more() {
     let mut story = Story::large();
     story.crashes(1);
