@@ -10,7 +10,7 @@ use mlxsup_worker_api::{Envelope, ErrorObject, EventId, envelope, path};
 use serde_json::value::RawValue;
 use tokio::net::UnixStream;
 
-use super::client::{Address, LinkError};
+use super::client::{Address, LinkError, over};
 use super::events::{EventParser, Item};
 
 /// A prompt whose next token no model is in two minds about. Greedy, so that the seed does not matter.
@@ -57,14 +57,7 @@ pub async fn ask(address: &Address) -> Result<Vec<u32>, LinkError> {
         }
         reading.broken_off()
     };
-    tokio::pin!(connection, exchange);
-    tokio::select! {
-        result = &mut exchange => result,
-        ended = &mut connection => {
-            ended?;
-            exchange.await
-        }
-    }
+    over(connection, exchange).await
 }
 
 /// An answer as far as it has come.

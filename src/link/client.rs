@@ -148,7 +148,14 @@ async fn exchange_on(stream: UnixStream, address: &Address, method: Method, path
             Err(LinkError::Status { status, body: String::from_utf8_lossy(&body).trim().to_owned() })
         }
     };
-    // The connection future drives the exchange; both live in this task, so dropping the caller's future ends both.
+    over(connection, exchange).await
+}
+
+/// Runs an exchange over the connection that drives it. Both live in the caller's task, so dropping the future ends both.
+pub(super) async fn over<T>(
+    connection: impl Future<Output = hyper::Result<()>>,
+    exchange: impl Future<Output = Result<T, LinkError>>,
+) -> Result<T, LinkError> {
     tokio::pin!(connection, exchange);
     tokio::select! {
         result = &mut exchange => result,
