@@ -46,6 +46,7 @@ impl Sweep {
                         let mut world = World::new(seed);
                         if let Err(why) = world.play(self.hours) {
                             found.store(true, Ordering::Relaxed);
+                            say(&format!("seed {seed}: {why}"));
                             if let Ok(mut list) = seeds_found.lock() {
                                 list.push((seed, why));
                             }
@@ -68,9 +69,6 @@ impl Sweep {
             steps.load(Ordering::Relaxed),
             failed.len()
         ));
-        for (seed, why) in &failed {
-            say(&format!("seed {seed}: {why}"));
-        }
         if let Some((seed, _)) = failed.first() {
             tell(*seed, self.hours);
         }
