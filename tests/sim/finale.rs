@@ -56,7 +56,8 @@ impl World {
         if self.model.unconfigured {
             self.reload()?;
         }
-        Ok(())
+        // Rules learn from the next samples that it is over.
+        self.run(self.now + 15 * SECOND)
     }
 
     /// How long it may take until nothing is under way any more: the longest of each wait, one after the other.
