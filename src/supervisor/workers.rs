@@ -176,11 +176,14 @@ impl Supervisor {
 
     /// When some worker needs attention even if nothing happens.
     pub(super) fn worker_deadline(&self) -> Option<Mono> {
-        let look = |worker: &Worker| match &worker.life {
+        self.workers().filter_map(|worker| self.attention_at(worker)).min()
+    }
+
+    fn attention_at(&self, worker: &Worker) -> Option<Mono> {
+        match &worker.life {
             Life::Ready { health, .. } => health.look_at(&self.config.health, self.has_work(worker)),
             Life::Spawning { .. } | Life::Loading { .. } | Life::Stopping(_) => worker.deadline(),
-        };
-        self.workers().filter_map(look).min()
+        }
     }
 
     fn has_work(&self, worker: &Worker) -> bool {
@@ -189,8 +192,11 @@ impl Supervisor {
     }
 
     pub(super) fn keep_worker_deadlines(&mut self, now: Mono) {
-        let due: Vec<Generation> =
-            self.workers().filter(|worker| self.is_due(worker, now)).map(|w| w.generation).collect();
+        let due: Vec<Generation> = self
+            .workers()
+            .filter(|worker| self.attention_at(worker).is_some_and(|at| now >= at))
+            .map(|w| w.generation)
+            .collect();
         for generation in due {
             let timeout = spoken(self.config.worker.start_timeout);
             let Some(worker) = self.worker_mut(generation) else { continue };
@@ -220,13 +226,5 @@ impl Supervisor {
                 }
             }
         }
-    }
-
-    fn is_due(&self, worker: &Worker, now: Mono) -> bool {
-        let at = match &worker.life {
-            Life::Ready { health, .. } => health.look_at(&self.config.health, self.has_work(worker)),
-            Life::Spawning { .. } | Life::Loading { .. } | Life::Stopping(_) => worker.deadline(),
-        };
-        at.is_some_and(|at| now >= at)
     }
 }
