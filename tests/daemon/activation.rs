@@ -24,7 +24,11 @@ fn the_first_connection_starts_the_daemon_and_is_answered() {
     command.arg("--setenv=PATH").arg("--").arg(env!("CARGO_BIN_EXE_mlxsupd")).arg("--home").arg(service.home());
     command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
     service.start_as(&mut command);
-    eventually("systemd listens", || if socket.exists() { Ok(()) } else { Err(service.read("stderr")) });
+    // The socket's file is there a moment before anybody listens.
+    eventually("systemd listens", || {
+        let said = service.read("stderr");
+        if said.contains("Listening on") { Ok(()) } else { Err(said) }
+    });
     assert!(service.try_status().is_none(), "nothing runs before the first connection");
 
     // It comes before the daemon, and waits in the backlog.

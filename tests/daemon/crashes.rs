@@ -10,7 +10,10 @@ const PARKS_SOON: &str = "[restart]\nbackoff_initial = \"20ms\"\nbackoff_max = \
 #[test]
 fn kill_9_in_the_middle_of_ten_requests_loses_none() {
     let mut service = Service::serving("\"token_ms\":40", "");
-    let ask = |index: usize| service.chat(&format!("{{\"messages\":[],\"max_tokens\":30,\"stream\":{}}}", index % 2 == 0));
+    let ask = |index: usize| {
+        let stream = index.is_multiple_of(2);
+        service.chat(&format!("{{\"messages\":[],\"max_tokens\":30,\"stream\":{stream}}}"))
+    };
     // Alone first: of connections made at once any may be read first, and the last ones wait for two rounds.
     let mut requests = vec![ask(0)];
     requests[0].until("w3 ");
