@@ -151,7 +151,7 @@ impl Driver {
                 Err(why) => self.note("leftover_worker", why),
             }
         }
-        self.effects.forget_the_missing();
+        self.effects.strike_the_gone();
     }
 
     /// Takes over what was found of the configuration, before the first step.
@@ -227,11 +227,8 @@ impl Driver {
         let Event::WorkerExited { generation, .. } = &event else { return self.step(event) };
         let generation = *generation;
         self.effects.forget(generation);
-        let over = self.step(event);
-        // After the decision, which must not wait for a disk; until then the record of a process that is gone misleads
-        // nobody, as no living process has its pid and its start time.
-        self.effects.strike(generation);
-        over
+        self.effects.strike_the_gone();
+        self.step(event)
     }
 
     fn gateway_input(&mut self, input: GatewayInput) -> bool {

@@ -1,6 +1,7 @@
 //! Carrying out what the core decides. One method per action; each outcome comes back as an event.
 //!
-//! Nothing here blocks: processes, sockets and files that may take time are handed to tasks.
+//! Nothing here blocks, save a start, which waits until its generation is on disk: processes, sockets and files that may
+//! take time are handed to tasks.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,8 @@ use super::awake::Awake;
 use super::clock::wall;
 use super::home::Home;
 use super::program::Program;
-use super::state_file::{self, State, WorkerRecord};
+use super::state_file::WorkerRecord;
+use super::state_writer::StateWriter;
 use crate::config::Config;
 use crate::daemon::handle::{Assignment, Directive};
 use crate::link::canary;
@@ -33,7 +35,7 @@ use crate::telemetry::{copy_and_truncate_if_larger, rotate_if_larger};
 #[derive(Debug)]
 pub struct Effects {
     home: Home,
-    state: State,
+    kept: StateWriter,
     events: mpsc::UnboundedSender<Event>,
     links: HashMap<Generation, Link>,
     sessions: HashMap<RequestId, mpsc::Sender<Directive>>,
@@ -53,12 +55,12 @@ struct Link {
 }
 
 impl Effects {
-    /// Effects of a daemon that has read `state` and raised its epoch.
+    /// Effects of a daemon that has read its state and raised the epoch.
     #[must_use]
-    pub fn new(home: Home, state: State, events: mpsc::UnboundedSender<Event>) -> Self {
+    pub fn new(home: Home, kept: StateWriter, events: mpsc::UnboundedSender<Event>) -> Self {
         Self {
             home,
-            state,
+            kept,
             events,
             links: HashMap::new(),
             sessions: HashMap::new(),
@@ -71,12 +73,13 @@ impl Effects {
     /// Our epoch.
     #[must_use]
     pub fn epoch(&self) -> u64 {
-        self.state.epoch
+        self.kept.state().epoch
     }
 
     /// Writes the new epoch down before anybody is told of it: the next daemon's must be higher, come what may.
-    pub fn begin_epoch(&self) {
-        self.write_state();
+    pub fn begin_epoch(&mut self) {
+        // A failure is logged; the daemon serves all the same.
+        let _ = self.kept.flush();
     }
 
     /// The process and last report of a worker.
@@ -88,6 +91,8 @@ impl Effects {
 
     /// Starts a worker; closes with `Spawned` or `SpawnFailed`.
     pub fn spawn(&mut self, generation: Generation, config: &Config) {
+        // The next daemon must never give a new worker the number, and so the socket, of one that may still live.
+        self.kept.settle();
         match self.try_spawn(generation, config) {
             Ok(pid) => self.send(Event::Spawned { generation, pid }),
             Err(why) => self.send(Event::SpawnFailed { generation, why }),
@@ -101,7 +106,7 @@ impl Effects {
             tracing::warn!(%error, "worker.log is not rotated");
         }
         let nonce = nonce().map_err(|error| format!("no randomness for the worker's nonce: {error}"))?;
-        let address = Address { socket: socket.clone(), nonce: nonce.clone(), epoch: self.state.epoch };
+        let address = Address { socket: socket.clone(), nonce: nonce.clone(), epoch: self.epoch() };
         let tail = StderrTail::begin(&log);
         let log_from = tail.begins_at();
         let on_exit = self.on_exit(generation, socket.clone(), tail);
@@ -112,7 +117,7 @@ impl Effects {
             env: config.worker.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
             generation,
             nonce: nonce.clone(),
-            epoch: self.state.epoch,
+            epoch: self.epoch(),
             socket: socket.clone(),
             log,
             settings: super::worker_command::settings(config),
@@ -131,6 +136,7 @@ impl Effects {
             spawned_at: Some(spawned_at),
             ready_by: Some(spawned_at + config.worker.start_timeout),
             log_from,
+            engine: Some(config.worker.engine),
             program,
         });
         self.attach(generation, address, process, Readiness::Told(spawned.ready), config);
@@ -182,19 +188,13 @@ impl Effects {
 
     /// Writes down who a worker is, for the next daemon.
     pub(super) fn remember(&mut self, record: WorkerRecord) {
-        if !self.state.workers.contains(&record) {
-            self.state.remember(record);
-            self.write_state();
-        }
+        self.kept.remember(record);
     }
 
-    /// Strikes the records of workers that are not there.
-    pub fn forget_the_missing(&mut self) {
-        let before = self.state.workers.len();
-        self.state.workers.retain(|record| self.links.contains_key(&Generation(record.generation)));
-        if self.state.workers.len() < before {
-            self.write_state();
-        }
+    /// Strikes the records of workers that are gone.
+    pub fn strike_the_gone(&mut self) {
+        let links = &self.links;
+        self.kept.retain(|generation| links.contains_key(&generation));
     }
 
     pub(super) fn home(&self) -> &Home {
@@ -219,13 +219,6 @@ impl Effects {
     pub fn forget(&mut self, generation: Generation) {
         if let Some(link) = self.links.remove(&generation) {
             link.watcher.abort();
-        }
-    }
-
-    /// Clears the record of a worker that is gone.
-    pub fn strike(&mut self, generation: Generation) {
-        if self.state.forget(generation.0) {
-            self.write_state();
         }
     }
 
@@ -288,7 +281,7 @@ impl Effects {
     /// When the state could not be written.
     pub fn prepare_exec(&mut self) -> Result<(), String> {
         self.awake.let_go();
-        self.save()
+        self.kept.flush()
     }
 
     /// This image stays after all.
@@ -342,28 +335,24 @@ impl Effects {
         operation
     }
 
-    /// Answers a verb.
+    /// Answers a verb, once what it changed is on disk.
     pub fn reply(&mut self, operation: OperationId, outcome: Outcome) {
-        if let Some(reply) = self.replies.remove(&operation) {
-            // A caller that hung up does not undo what was done.
-            let _ = reply.send(outcome);
+        let Some(reply) = self.replies.remove(&operation) else { return };
+        // A caller that hung up does not undo what was done.
+        match self.kept.written() {
+            None => drop(reply.send(outcome)),
+            Some(written) => {
+                tokio::spawn(async move {
+                    written.await;
+                    let _ = reply.send(outcome);
+                });
+            }
         }
     }
 
     /// Keeps what the core wants kept.
     pub fn persist(&mut self, core: Persistent) {
-        self.state.core = core;
-        self.write_state();
-    }
-
-    fn save(&self) -> Result<(), String> {
-        state_file::write(&self.home.state(), &self.state).map_err(|error| error.to_string())
-    }
-
-    fn write_state(&self) {
-        if let Err(error) = self.save() {
-            tracing::error!(%error, "state not written");
-        }
+        self.kept.keep(core);
     }
 
     fn send(&self, event: Event) {

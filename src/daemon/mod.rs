@@ -35,6 +35,7 @@ pub mod signals;
 pub mod sockets;
 mod start;
 pub mod state_file;
+pub mod state_writer;
 pub mod timetable;
 pub mod vetting;
 pub mod worker_command;

@@ -17,6 +17,7 @@ use super::listeners::{self, Listening};
 use super::reload::Reloader;
 use super::sampling::Sampler;
 use super::signals::{self, Asked};
+use super::state_writer::StateWriter;
 use super::{DaemonError, Options, children, leftover, outdated, panic_report, state_file};
 use crate::config::Config;
 use crate::control;
@@ -85,7 +86,9 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     let (events_in, events) = mpsc::unbounded_channel();
     let core = state.core.clone();
     let core_events = events_in.clone();
-    let effects = Effects::new(home.clone(), state, events_in);
+    let kept = StateWriter::new(home.state(), state)
+        .map_err(|source| DaemonError::System { doing: "start the thread that writes state.json", source })?;
+    let effects = Effects::new(home.clone(), kept, events_in);
     let (mut driver, ends) = Driver::new(config.clone(), &core, seed, clock, effects, events, sampler);
     if let Some(problem) = problem {
         driver.note("state_set_aside", problem);
