@@ -32,6 +32,7 @@ use std::time::Duration;
 
 pub use mlxsup_worker_api::WiredLimit;
 use mlxsup_worker_api::settings::Device;
+use serde::{Deserialize, Serialize};
 
 pub use builtin::footprint_over_budget;
 pub use file::{LoadError, MINIMAL, load, parse};
@@ -136,14 +137,35 @@ pub struct Worker {
 }
 
 /// `worker.engine`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Engine {
     /// `mlxsup-worker`.
+    #[serde(rename = "native")]
     Native,
     /// mlx-lm's server behind a bridge.
+    #[serde(rename = "mlx_lm")]
     MlxLm,
     /// Any command that serves the OpenAI API.
+    #[serde(rename = "openai")]
     OpenAi,
+}
+
+impl Engine {
+    /// Its name in `mlxsup.toml` and `status`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::MlxLm => "mlx_lm",
+            Self::OpenAi => "openai",
+        }
+    }
+
+    /// True when a lost answer can go on where it stopped, with another worker of this engine.
+    #[must_use]
+    pub fn continues(self) -> bool {
+        self == Self::Native
+    }
 }
 
 /// `worker.keep_awake`.

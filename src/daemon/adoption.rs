@@ -32,9 +32,9 @@ impl Effects {
         };
         let address = Address { socket: socket.clone(), nonce: record.nonce.clone(), epoch: self.epoch() };
         record.socket = Some(socket);
-        let pid = record.pid;
+        let (pid, engine) = (record.pid, record.engine);
         self.remember(record);
         self.attach(generation, address, process, readiness, config);
-        Ok(Event::Adopted { generation, pid, found })
+        Ok(Event::Adopted { generation, pid, engine, found })
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mlxsup_worker_api::WorkerStatus;
 
 use super::clock::{rfc3339, wall_of};
-use crate::config::{Config, Engine};
+use crate::config::Config;
 use crate::control::view::{
     Cause, ConfigView, DaemonView, DrainView, FailureView, GreenView, HandoverView, Ledger, LoadView, QueueView,
     RestartView, RuleView, ScheduleView, Status, WorkerView,
@@ -131,12 +131,7 @@ fn worker(worker: &Worker, around: &Surroundings<'_>, core: &Snapshot, now: Now)
             .map(|facts| facts.model.clone())
             .filter(|model| !model.is_empty())
             .unwrap_or_else(|| around.config.worker.model.clone()),
-        engine: match around.config.worker.engine {
-            Engine::Native => "native",
-            Engine::MlxLm => "mlx_lm",
-            Engine::OpenAi => "openai",
-        }
-        .to_owned(),
+        engine: worker.engine.as_str().to_owned(),
         footprint_bytes: worker.footprint_bytes,
         load: worker
             .last_answer

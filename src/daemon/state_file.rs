@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::program::Program;
+use crate::config::Engine;
 use crate::memory::StartId;
 use crate::supervisor::{Persistent, Wall};
 
@@ -51,6 +52,8 @@ pub struct WorkerRecord {
     pub ready_by: Option<Wall>,
     /// Length of its log when it was spawned, bytes: its own words begin there.
     pub log_from: u64,
+    /// What it was started as.
+    pub engine: Option<Engine>,
     /// The program it was started from.
     pub program: Option<Program>,
 }

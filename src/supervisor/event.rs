@@ -9,6 +9,7 @@ use super::request::{Report, Submission};
 use super::verbs::Verb;
 use super::{Generation, RequestId, Wall};
 use crate::config::Config;
+use crate::config::Engine;
 use crate::memory::Sample;
 
 /// One input of [`super::Supervisor::step`].
@@ -63,6 +64,9 @@ pub enum Event {
         generation: Generation,
         /// Its process id.
         pid: u32,
+        /// What it was started as; unknown when the daemon that did was of an early release.
+        #[serde(default)]
+        engine: Option<Engine>,
         /// What it said.
         found: Inherited,
     },

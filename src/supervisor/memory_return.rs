@@ -167,8 +167,7 @@ impl Supervisor {
             Then::Settled => return,
             Then::Retired(retirement) => {
                 if matches!(retirement.purpose, super::retirement::Purpose::Unload { .. }) {
-                    self.kept.standing = Standing::Unloaded;
-                    self.persist();
+                    self.stay_unloaded();
                 }
                 retirement.operations
             }

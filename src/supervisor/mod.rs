@@ -87,7 +87,7 @@ use self::succession::{Parked, Respawn};
 use self::table::RequestTable;
 use self::upgrade::Upgrade;
 use self::worker_life::Worker;
-use crate::config::{Config, KeepAwake};
+use crate::config::{Config, Engine, KeepAwake};
 
 /// The state of the whole service.
 #[derive(Debug, Clone)]
@@ -155,6 +155,8 @@ pub struct Supervisor {
 /// How a worker ended, as far as its requests are concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Death {
+    /// What it was.
+    engine: Engine,
     /// What it served.
     fingerprint: Option<String>,
     /// True when we stopped it, or somebody else killed it: no request is to blame.
@@ -235,7 +237,10 @@ impl Supervisor {
             Event::SpawnFailed { generation, why } => self.spawn_failed(generation, &why, now),
             Event::WorkerReady { generation, facts } => self.worker_ready(generation, facts, now),
             Event::Probed { generation, vitals } => self.probed(generation, &vitals, now.mono),
-            Event::Adopted { generation, pid, found } => self.adopted(generation, pid, found, now),
+            Event::Adopted { generation, pid, engine, found } => {
+                let engine = engine.unwrap_or(self.config.worker.engine);
+                self.adopted(Worker::inherited(generation, engine, pid, &found, now.mono), &found, now);
+            }
             Event::CanaryAnswered { generation, result } => self.canary_answered(generation, &result, now.mono),
             Event::WorkerExited { generation, exit } => self.worker_exited(generation, &exit, now),
             Event::CacheCleared { generation, result } => self.cache_cleared(generation, &result),

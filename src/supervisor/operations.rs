@@ -163,7 +163,8 @@ impl Supervisor {
     pub(super) fn load(&mut self, now: Mono) {
         self.crashes.forgive();
         self.asleep = false;
-        self.kept.standing = Standing::Serve;
+        // A drain outlives a rule's sleep and the load that ends it.
+        self.kept.standing = if self.drain.is_some() { Standing::Drained } else { Standing::Serve };
         self.persist();
         self.respawn = Some(Respawn::at_once(now));
     }

@@ -26,7 +26,6 @@ use super::time::{Mono, Now};
 use super::verbs::{Outcome, OutcomeKind};
 use super::worker_life::{StopReason, Worker};
 use super::{Action, Generation, Supervisor, spoken};
-use crate::config::Engine;
 
 /// A hand-over with two workers.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,10 +100,10 @@ impl Supervisor {
         green.became_ready(facts, now.mono);
         let generation = green.generation;
         let load = green.load_time(now.mono);
+        let continues = green.engine.continues();
         let Some(blue) = self.worker.replace(green) else { return };
         let left = self.requests.running_on(blue.generation);
-        let continues = self.config.worker.engine == Engine::Native;
-        let deadline = continues.then(|| now.mono + self.config.drain.grace);
+        let deadline = (continues && blue.engine.continues()).then(|| now.mono + self.config.drain.grace);
         let patience = match deadline {
             Some(_) => format!("at most {}", spoken(self.config.drain.grace)),
             None => "as long as they take: this engine cannot continue a stream".to_owned(),
@@ -255,7 +254,7 @@ impl Supervisor {
     pub(super) fn next_worker(&mut self, now: Mono) -> Worker {
         self.kept.generation += 1;
         let generation = Generation(self.kept.generation);
-        let mut worker = Worker::spawning(generation, self.config.worker.start_timeout, now);
+        let mut worker = Worker::spawning(generation, self.config.worker.engine, self.config.worker.start_timeout, now);
         worker.wired_at_spawn = self.machine.and_then(|machine| machine.wired);
         self.persist();
         self.actions.push(Action::Spawn { generation });

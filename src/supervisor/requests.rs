@@ -151,13 +151,20 @@ impl Supervisor {
         living.map(|facts| facts.fingerprint.clone()).or_else(dead)
     }
 
+    /// What a worker is, or was.
+    fn engine_of(&self, generation: Generation) -> Engine {
+        let living = self.worker_of(generation).map(|worker| worker.engine);
+        let dead = || self.deaths.get(&generation).map(|death| death.engine);
+        living.or_else(dead).unwrap_or(self.config.worker.engine)
+    }
+
     fn interrupted(&mut self, id: RequestId, generation: Generation, progressed: bool, why: &str, now: Mono) {
         let model = self.fingerprint(generation);
         let judge_at = now + JUDGE_WITHIN;
         let adrift = self.requests.set_adrift(id, generation, progressed, model.as_deref(), judge_at);
         let Some(progressed) = adrift else { return };
         // Other engines cannot continue: without a token the request starts afresh, with one it ends.
-        if progressed && self.config.worker.engine != Engine::Native {
+        if progressed && !self.engine_of(generation).continues() {
             let refusal = Refusal::new(Code::EngineError, format!("The worker was lost in mid-answer ({why}); retry."));
             self.refuse(id, refusal);
         }
@@ -289,8 +296,8 @@ impl Supervisor {
                 return;
             }
             if self.is_foreign(request) {
-                let message = "The model was changed while this request ran, and another model cannot continue its \
-                               answer; send the request again.";
+                let message = "The model or its engine was changed while this request ran, and another one cannot \
+                               continue its answer; send the request again.";
                 self.refuse(id, Refusal::new(Code::ModelChanged, message));
                 self.record("request_failed", format!("{id}: its model was changed in mid-answer"));
                 continue;
@@ -299,13 +306,12 @@ impl Supervisor {
         }
     }
 
-    /// True when another model than the serving one began this answer.
+    /// True when another model than the serving one began this answer, or an engine serves that cannot go on with any.
     fn is_foreign(&self, request: &Request) -> bool {
-        let serving = self.worker.as_ref().and_then(|worker| worker.facts.as_ref());
-        let own = request.model.as_ref().zip(serving);
-        own.is_some_and(|(model, facts)| {
-            !model.is_empty() && !facts.fingerprint.is_empty() && *model != facts.fingerprint
-        })
+        let Some(model) = &request.model else { return false };
+        let Some(worker) = &self.worker else { return false };
+        let serves = worker.facts.as_ref().map(|facts| &facts.fingerprint).filter(|serves| !serves.is_empty());
+        !worker.engine.continues() || !model.is_empty() && serves.is_some_and(|serves| serves != model)
     }
 
     fn assign(&mut self, id: RequestId, generation: Generation, now: Mono) {

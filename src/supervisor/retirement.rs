@@ -7,7 +7,6 @@ use super::time::{Mono, Now};
 use super::verbs::{Outcome, OutcomeKind};
 use super::worker_life::StopReason;
 use super::{Standing, Supervisor, spoken};
-use crate::config::Engine;
 
 /// The present worker is on its way out.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,9 +122,7 @@ impl Supervisor {
         }
         let postponed = match purpose {
             Purpose::Unload { now: false } | Purpose::Sleep => Some("mlxsupctl unload --now"),
-            Purpose::Restart { now: false } if self.config.worker.engine != Engine::Native => {
-                Some("mlxsupctl restart --mode now")
-            }
+            Purpose::Restart { now: false } if !self.hands_on() => Some("mlxsupctl restart --mode now"),
             Purpose::Restart { .. } | Purpose::Unload { now: true } | Purpose::Stop => None,
         };
         match postponed {
@@ -167,13 +164,7 @@ impl Supervisor {
                 self.respawn = Some(Respawn::at_once(now.mono));
             }
             Purpose::Unload { .. } => {
-                self.kept.standing = Standing::Unloaded;
-                self.unpark();
-                // A drain asked for meanwhile has nothing left to drain.
-                let drained = self.drain.take().map_or_else(Vec::new, |drain| drain.operations);
-                self.reply_all(drained, &Outcome::new(OutcomeKind::Failed, "overtaken by an unload"));
-                self.replacement = None;
-                self.persist();
+                self.stay_unloaded();
                 let message = format!("unloaded after {took}{proof}");
                 self.record("unloaded", message.clone());
                 let mut outcome = Outcome::new(OutcomeKind::Done, message);
@@ -193,6 +184,17 @@ impl Supervisor {
             }
             Purpose::Stop => {}
         }
+    }
+
+    /// There is no worker, and none is to come before a `load`.
+    pub(super) fn stay_unloaded(&mut self) {
+        self.kept.standing = Standing::Unloaded;
+        self.unpark();
+        // A drain asked for meanwhile has nothing left to drain.
+        let drained = self.drain.take().map_or_else(Vec::new, |drain| drain.operations);
+        self.reply_all(drained, &Outcome::new(OutcomeKind::Failed, "overtaken by an unload"));
+        self.replacement = None;
+        self.persist();
     }
 
     /// The retirement under way, also while the memory of its worker is awaited.

@@ -218,7 +218,8 @@ impl Supervisor {
         // A SIGKILL of ours ends a worker that was judged dead, which counts like any other failure.
         let killed_by_others = worker.is_stopped().is_none() && exit.is_from_outside();
         let fingerprint = worker.facts.as_ref().map(|facts| facts.fingerprint.clone());
-        self.deaths.insert(generation, Death { fingerprint, explained: planned || killed_by_others });
+        let (engine, explained) = (worker.engine, planned || killed_by_others);
+        self.deaths.insert(generation, Death { engine, fingerprint, explained });
         while self.deaths.len() > DEATHS_KEPT {
             self.deaths.pop_first();
         }

@@ -10,7 +10,7 @@ use super::rules::Fired;
 use super::time::{Mono, Now, Wall};
 use super::verbs::{Outcome, OutcomeKind, RestartAsked, Verb};
 use super::{Supervisor, recycle, spoken};
-use crate::config::{Action as Asked, Engine, RestartMode, Schedule};
+use crate::config::{Action as Asked, RestartMode, Schedule};
 use crate::control::view::State;
 use crate::memory::{Metric, Sample};
 
@@ -122,7 +122,7 @@ impl Supervisor {
         self.would_come_back()?;
         let grace = self.config.drain.grace;
         let (patience, cuts) = match asking.break_streams_after {
-            Some(after) if self.config.worker.engine != Engine::Native => (after.max(grace), true),
+            Some(after) if !self.hands_on() => (after.max(grace), true),
             _ => (grace, false),
         };
         let retirement = Retirement {

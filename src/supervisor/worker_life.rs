@@ -18,12 +18,15 @@ use super::failure::{Failure, FailureClass};
 use super::health::HealthTracker;
 use super::memory_gate::Machine;
 use super::time::Mono;
+use crate::config::Engine;
 
 /// A worker process, or the intention of one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Worker {
     /// Which one.
     pub generation: Generation,
+    /// What it was born as: a later configuration changes the next worker, not this one.
+    pub engine: Engine,
     /// Process id, once spawned.
     pub pid: Option<u32>,
     /// Where it is in its life.
@@ -155,9 +158,10 @@ fn patience(footprint_bytes: u64) -> Duration {
 impl Worker {
     /// A worker about to be spawned.
     #[must_use]
-    pub fn spawning(generation: Generation, start_timeout: Duration, now: Mono) -> Self {
+    pub fn spawning(generation: Generation, engine: Engine, start_timeout: Duration, now: Mono) -> Self {
         Self {
             generation,
+            engine,
             pid: None,
             life: Life::Spawning { deadline: now + start_timeout },
             spawned_at: now,
@@ -179,10 +183,12 @@ impl Worker {
 
     /// A worker of the last daemon, as it was found.
     #[must_use]
-    pub fn inherited(generation: Generation, pid: u32, found: Inherited, now: Mono) -> Self {
+    pub fn inherited(generation: Generation, engine: Engine, pid: u32, found: &Inherited, now: Mono) -> Self {
         let (life, facts) = match found {
-            Inherited::Ready(facts) => (Life::Ready { health: HealthTracker::new(now), suspect: false }, Some(facts)),
-            Inherited::Loading { remaining } => (Life::Loading { deadline: now + remaining }, None),
+            Inherited::Ready(facts) => {
+                (Life::Ready { health: HealthTracker::new(now), suspect: false }, Some(facts.clone()))
+            }
+            Inherited::Loading { remaining } => (Life::Loading { deadline: now + *remaining }, None),
             Inherited::Silent { why } => {
                 let why =
                     Failure { class: FailureClass::Stall, why: format!("was of no use to the new daemon ({why})") };
@@ -190,7 +196,7 @@ impl Worker {
             }
         };
         let ready_at = facts.is_some().then_some(now);
-        Self { pid: Some(pid), life, ready_at, facts, ..Self::spawning(generation, Duration::ZERO, now) }
+        Self { pid: Some(pid), life, ready_at, facts, ..Self::spawning(generation, engine, Duration::ZERO, now) }
     }
 
     /// Begins the stop ladder; false when it has begun before.

@@ -86,16 +86,23 @@ impl Supervisor {
     }
 
     /// A worker of the last daemon: the newest ready one serves, everything else is ended.
-    pub(super) fn adopted(&mut self, generation: Generation, pid: u32, found: Inherited, now: Now) {
+    /// True when the next worker can go on with what the serving one runs.
+    pub(super) fn hands_on(&self) -> bool {
+        let next = self.config.worker.engine;
+        next.continues() && self.worker.as_ref().is_none_or(|worker| worker.engine.continues())
+    }
+
+    pub(super) fn adopted(&mut self, mut worker: Worker, found: &Inherited, now: Now) {
+        let generation = worker.generation;
         self.kept.generation = self.kept.generation.max(generation.0);
         let silent = matches!(found, Inherited::Silent { .. });
-        let how = match &found {
+        let how = match found {
             Inherited::Ready(facts) => format!("serves {}", facts.model),
             Inherited::Loading { remaining } => format!("loads, {} left", spoken(*remaining)),
             Inherited::Silent { why } => format!("is of no use ({why}) and is ended"),
         };
+        let pid = worker.pid.unwrap_or_default();
         self.record("worker_adopted", format!("worker {generation} (pid {pid}) outlived the last daemon and {how}"));
-        let mut worker = Worker::inherited(generation, pid, found, now.mono);
         worker.wired_before = self.kept.wired_before;
         worker.wired_itself = self.kept.wired_itself;
         if silent {

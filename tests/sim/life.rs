@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mlxsup::config::Engine;
 use mlxsup::daemon::recording::{Beginning, Recorder};
 use mlxsup::daemon::timetable::Timetable;
 use mlxsup::supervisor::event::{CacheCleared, Inherited};
@@ -34,10 +35,11 @@ impl World {
             self.recorder = Some(Recorder::begin(file, &beginning).map_err(|error| error.to_string())?);
         }
         let timeout = self.core.config().worker.start_timeout;
-        let found: Vec<(u64, u32, Inherited)> = self
+        let found: Vec<(u64, u32, Option<Engine>, Inherited)> = self
             .processes
             .values()
             .map(|process| {
+                let engine = Some(process.engine);
                 let found = if !process.answers() {
                     Inherited::Silent { why: "no answer in 2 s".to_owned() }
                 } else if process.ready {
@@ -46,7 +48,7 @@ impl World {
                     let gone = Duration::from_millis(self.now - process.born);
                     Inherited::Loading { remaining: timeout.saturating_sub(gone) }
                 };
-                (process.generation, process.pid, found)
+                (process.generation, process.pid, engine, found)
             })
             .collect();
         if std::mem::take(&mut self.trouble.bad_configuration) {
@@ -54,8 +56,8 @@ impl World {
             self.timeline.plan(again, Happening::Reloads);
             self.feed(Event::Unconfigured { why: "worker.model is missing".to_owned() })?;
         }
-        for (generation, pid, found) in found {
-            self.feed(Event::Adopted { generation: Generation(generation), pid, found })?;
+        for (generation, pid, engine, found) in found {
+            self.feed(Event::Adopted { generation: Generation(generation), pid, engine, found })?;
         }
         if self.dice.chance(500) {
             let bytes = Some(self.weights[self.configured_model]);

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mlxsup::config::Engine;
 use mlxsup::memory::{Metric, Sample};
 use mlxsup::supervisor::event::{Exit, ExitStatus, Inherited};
 use mlxsup::supervisor::request::{Outcome, Report, Submission};
@@ -47,6 +48,8 @@ pub struct Adrift {
 #[derive(Debug, Clone)]
 pub struct ShadowWorker {
     pub ready: bool,
+    /// It can take over what another one began.
+    pub continues: bool,
     pub fingerprint: String,
     pub slots: usize,
     /// SIGTERM, and whether it was meant: not for a failure.
@@ -106,8 +109,8 @@ pub struct Model {
     pub seen: BTreeSet<RequestId>,
     pub operations: BTreeMap<OperationId, Asked>,
     pub workers: BTreeMap<Generation, ShadowWorker>,
-    /// Gone lately: fingerprint, and whether the end was meant.
-    pub gone: BTreeMap<Generation, (String, bool)>,
+    /// Gone lately, and whether the end was meant.
+    pub gone: BTreeMap<Generation, (ShadowWorker, bool)>,
     pub arrivals: u64,
     pub line: Option<Line>,
     /// Workers on their way out.
@@ -275,7 +278,9 @@ impl Model {
                     worker.footprint = vitals.footprint_bytes.or(worker.footprint);
                 }
             }
-            Event::Adopted { generation, found, .. } => self.note_adopted(*generation, found),
+            Event::Adopted { generation, engine, found, .. } => {
+                self.note_adopted(*generation, engine.unwrap_or(Engine::Native), found);
+            }
             Event::CanaryAnswered { generation, .. } => {
                 if let Some(worker) = self.workers.get_mut(generation) {
                     worker.canary_out = false;
@@ -291,7 +296,7 @@ impl Model {
                         (None, Event::WorkerExited { exit, .. }) => from_outside(exit),
                         (None, _) => false,
                     };
-                    self.gone.insert(*generation, (worker.fingerprint, meant));
+                    self.gone.insert(*generation, (worker, meant));
                 }
                 self.leaving.remove(generation);
             }
@@ -327,24 +332,25 @@ impl Model {
         Ok(before)
     }
 
-    fn note_adopted(&mut self, generation: Generation, found: &Inherited) {
+    fn note_adopted(&mut self, generation: Generation, engine: Engine, found: &Inherited) {
         let (ready, fingerprint, slots) = match found {
             Inherited::Ready(facts) => (true, facts.fingerprint.clone(), facts.slots as usize),
             Inherited::Loading { .. } | Inherited::Silent { .. } => (false, String::new(), 0),
         };
-        let worker = ShadowWorker { ready, fingerprint, slots, ..ShadowWorker::spawned() };
+        let worker = ShadowWorker { ready, fingerprint, slots, ..ShadowWorker::spawned(engine) };
         self.workers.insert(generation, worker);
         self.persisted.generation = self.persisted.generation.max(generation.0);
     }
 
     fn note_report(&mut self, id: RequestId, report: &Report, now: Mono) {
         let known = |generation: Generation, model: &Self| {
-            let living = model.workers.get(&generation).map(|worker| worker.fingerprint.clone());
-            living.or_else(|| model.gone.get(&generation).map(|(fingerprint, _)| fingerprint.clone()))
+            let dead = || model.gone.get(&generation).map(|(worker, _)| worker.clone());
+            let worker = model.workers.get(&generation).cloned().or_else(dead);
+            worker.map(|worker| (worker.fingerprint, worker.continues)).unzip()
         };
         match report {
             Report::Progressed { generation, .. } => {
-                let fingerprint = known(*generation, self);
+                let (fingerprint, _) = known(*generation, self);
                 let Some(request) = self.requests.get_mut(&id) else { return };
                 request.token = true;
                 request.suspect = false;
@@ -355,7 +361,7 @@ impl Model {
                 }
             }
             Report::Interrupted { generation, progressed, .. } => {
-                let fingerprint = known(*generation, self);
+                let (fingerprint, continues) = known(*generation, self);
                 let Some(request) = self.requests.get_mut(&id) else { return };
                 let token = request.token || *progressed;
                 request.running = None;
@@ -363,7 +369,7 @@ impl Model {
                 if token && request.fingerprint.is_none() {
                     request.fingerprint = fingerprint;
                 }
-                request.cut |= token;
+                request.cut |= token && continues != Some(true);
             }
             Report::Ended(outcome) => {
                 if let Some(request) = self.requests.remove(&id) {
@@ -405,9 +411,10 @@ impl Model {
 }
 
 impl ShadowWorker {
-    pub fn spawned() -> Self {
+    pub fn spawned(engine: Engine) -> Self {
         Self {
             ready: false,
+            continues: engine.continues(),
             fingerprint: String::new(),
             slots: 0,
             terminated: None,

@@ -6,7 +6,7 @@ use mlxsup::control::view::State;
 use mlxsup::supervisor::verbs::{RestartAsked, Verb};
 use mlxsup::supervisor::{Event, OperationId};
 
-use crate::settings::{MODELS, parsed};
+use crate::settings::{MODELS, Settings, parsed};
 use crate::timeline::Happening;
 use crate::world::{Verdict, World};
 
@@ -77,7 +77,7 @@ impl World {
         } else {
             self.slots = u32::try_from(self.dice.between(1, 6)).unwrap_or(1);
             if self.dice.chance(300) {
-                self.settings = self.settings.changed(&mut self.dice);
+                self.settings = Settings::any(&mut self.dice);
             }
         }
         self.text = self.settings.text(MODELS[self.configured_model]);

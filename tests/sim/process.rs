@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use mlxsup::config::Engine;
 use mlxsup::supervisor::event::{Answer, Vitals, WorkerFacts};
 
 use crate::machine::{GIB, MIB};
@@ -15,6 +16,7 @@ pub struct Process {
     pub pid: u32,
     /// Which of [`MODELS`].
     pub model: usize,
+    pub engine: Engine,
     pub born: u64,
     pub load: Load,
     pub load_ms: u64,

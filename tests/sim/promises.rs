@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mlxsup::config::{Engine, KeepAwake};
+use mlxsup::config::KeepAwake;
 use mlxsup::control::view::State;
 use mlxsup::supervisor::verbs::{OutcomeKind, RestartAsked, Verb};
 use mlxsup::supervisor::{Action, Code, Generation, Mono, Now, OperationId, Record, RequestId, Standing, Supervisor};
@@ -121,7 +121,7 @@ impl Model {
                     return Err(format!("(4) worker {generation} is spawned beside {others} others"));
                 }
                 self.judge_room(*generation, &core.config().worker.model)?;
-                if self.workers.insert(*generation, ShadowWorker::spawned()).is_some() {
+                if self.workers.insert(*generation, ShadowWorker::spawned(core.config().worker.engine)).is_some() {
                     return Err(format!("worker {generation} is spawned twice"));
                 }
             }
@@ -208,7 +208,8 @@ impl Model {
 
     fn note_record(&mut self, record: &Record, before: &Before, core: &Supervisor, now: Mono) -> Verdict {
         let grace = core.config().drain.grace;
-        let native = core.config().worker.engine == Engine::Native;
+        let blue = before.serving.and_then(|blue| self.workers.get(&blue));
+        let native = core.config().worker.engine.continues() && blue.is_none_or(|blue| blue.continues);
         let at_once = matches!(
             before.verb,
             Some((_, Verb::Restart { mode: RestartAsked::Now, .. } | Verb::Unload { now: true, .. }))
@@ -304,6 +305,9 @@ impl Model {
             && *begun != worker.fingerprint
         {
             return Err(format!("{id} began with another model than worker {generation} serves"));
+        }
+        if request.fingerprint.is_some() && !worker.continues {
+            return Err(format!("{id} has begun, and worker {generation} cannot continue it"));
         }
         if let Some(line) = self.line
             && (request.arrival >= line.at || line.ends.is_some_and(|ends| now > ends))

@@ -1,6 +1,5 @@
 //! Whom an error may reach, and which: nobody is failed because another one killed a worker.
 
-use mlxsup::config::Engine;
 use mlxsup::control::view::State;
 use mlxsup::supervisor::{Code, Mono, RequestId, Supervisor};
 
@@ -16,10 +15,12 @@ impl Model {
         let deserved = match code {
             Code::QueueTimeout => !request.assigned && now >= request.expires_at,
             Code::Poisoned => request.poisoned,
-            Code::EngineError => request.broken > 2 || (request.cut && core.config().worker.engine != Engine::Native),
+            Code::EngineError => request.broken > 2 || request.cut,
             Code::ModelChanged => {
                 request.fingerprint.is_some()
-                    && serving.is_some_and(|worker| request.fingerprint.as_ref() != Some(&worker.fingerprint))
+                    && serving.is_some_and(|worker| {
+                        request.fingerprint.as_ref() != Some(&worker.fingerprint) || !worker.continues
+                    })
             }
             _ => return self.judge_refusal_by_state(id, code, core),
         };

@@ -72,16 +72,6 @@ impl Settings {
         Self { body, engine }
     }
 
-    /// Another legal configuration of the same engine: a running worker's engine does not change with the file.
-    pub fn changed(&self, dice: &mut Dice) -> Self {
-        loop {
-            let settings = Self::any(dice);
-            if settings.engine == self.engine {
-                return settings;
-            }
-        }
-    }
-
     /// The documented defaults, without rules that act.
     pub fn plain(stall: u64, interval: u64, failures: u64) -> Self {
         let body = format!("\n[health]\ninterval = \"{interval}s\"\nfailures = {failures}\nstall = \"{stall}s\"\n");

@@ -45,6 +45,7 @@ impl World {
             generation,
             pid: u32::try_from(1000 + generation).unwrap_or(u32::MAX),
             model: self.configured_model,
+            engine: self.core.config().worker.engine,
             born: self.now,
             load,
             load_ms,

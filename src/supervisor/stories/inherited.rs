@@ -6,7 +6,7 @@ use crate::supervisor::event::Inherited;
 impl Story {
     fn adopts(&mut self, generation: u64, found: Inherited) {
         let pid = 200 + u32::try_from(generation).unwrap();
-        self.send(Event::Adopted { generation: Generation(generation), pid, found });
+        self.send(Event::Adopted { generation: Generation(generation), pid, engine: None, found });
     }
 
     fn facts() -> WorkerFacts {

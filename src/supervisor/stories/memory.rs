@@ -98,6 +98,24 @@ fn memory_that_stays_away_locks_starts_out_until_it_is_back() {
 }
 
 #[test]
+fn a_load_after_a_stranded_unload_serves_though_a_drain_was_asked_for_meanwhile() {
+    let mut story = Story::large();
+    story.asks(Verb::Unload { now: true, no_wait: true });
+    story.obeys(1);
+    story.asks_drain();
+    for _ in 0..31 {
+        story.pass_s(1);
+        story.has(21 * GIB, 38 * GIB);
+    }
+    assert_eq!(story.state(), State::Stranded);
+    story.has(54 * GIB, 5 * GIB);
+    assert_eq!(story.state(), State::Unloaded);
+    story.asks(Verb::Load { no_wait: true });
+    story.becomes_ready(2);
+    assert_eq!(story.state(), State::Serving);
+}
+
+#[test]
 fn what_others_wired_meanwhile_is_not_stranded() {
     let mut story = Story::large();
     story.has(11 * GIB, 48 * GIB);
@@ -116,7 +134,7 @@ fn what_others_wired_is_not_stranded_by_an_adopted_worker_either() {
     let mut story = Story::asleep_at_first(|_| {}, &kept);
     let facts = first.core.worker.as_ref().and_then(|worker| worker.facts.clone()).expect("it serves");
     let found = crate::supervisor::event::Inherited::Ready(facts);
-    story.send(Event::Adopted { generation: Generation(1), pid: 100, found });
+    story.send(Event::Adopted { generation: Generation(1), pid: 100, engine: None, found });
     story.has(11 * GIB, 48 * GIB);
     story.crashes(1);
     story.pass_s(1);

@@ -24,8 +24,12 @@ impl Story {
 
     /// A worker of 30 GiB serves on a machine where a second one fits.
     fn roomy() -> Self {
+        Self::roomy_with(|_| {})
+    }
+
+    fn roomy_with(adjust: impl FnOnce(&mut Config)) -> Self {
         let appetite = Some(Appetite { model: "m".to_owned(), loaded_bytes: 30 * GIB });
-        let mut story = Self::asleep_at_first(|_| {}, &Persistent { appetite, ..Persistent::default() });
+        let mut story = Self::asleep_at_first(adjust, &Persistent { appetite, ..Persistent::default() });
         story.sees_available(90 * GIB);
         story.becomes_ready(1);
         story.forget();
@@ -192,8 +196,7 @@ fn another_model_gets_what_has_not_begun_and_never_continues_what_has() {
 
 #[test]
 fn engines_that_cannot_continue_a_stream_keep_blue_until_it_ends() {
-    let mut story = Story::roomy();
-    story.core.config.worker.engine = Engine::MlxLm;
+    let mut story = Story::roomy_with(|config| config.worker.engine = Engine::MlxLm);
     story.submits(1);
     story.gains_token(1, 1);
     story.asks_restart(RestartAsked::Auto);

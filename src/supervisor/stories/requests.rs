@@ -185,3 +185,41 @@ fn other_engines_retry_what_has_not_begun_and_end_what_has() {
     story.becomes_ready(2);
     assert_eq!(story.assigned(), [(1, 2)]);
 }
+
+/// A worker serves, one request has begun, and the file names another engine from now on.
+fn with_another_engine_in_the_file(before: Engine, after: Engine) -> Story {
+    let mut story = Story::serving_with(|config| config.worker.engine = before);
+    story.submits(1);
+    story.gains_token(1, 1);
+    let mut config = story.core.config().clone();
+    config.worker.engine = after;
+    story.send(Event::Reconfigured { config: Box::new(config) });
+    story
+}
+
+#[test]
+fn a_worker_stays_the_engine_it_was_born_as_whatever_the_file_says() {
+    let mut story = with_another_engine_in_the_file(Engine::OpenAi, Engine::Native);
+    story.crashes(1);
+    story.loses_link(1, 1, true);
+    assert_eq!(story.refused(), [(1, Code::EngineError)], "nobody can continue what a foreign engine began");
+
+    let mut story = with_another_engine_in_the_file(Engine::Native, Engine::OpenAi);
+    story.crashes(1);
+    story.loses_link(1, 1, true);
+    assert_eq!(story.refused(), [], "it waits for a worker that can continue it");
+    story.pass_s(2);
+    story.becomes_ready(2);
+    assert_eq!(story.refused(), [(1, Code::ModelChanged)], "and this one cannot");
+}
+
+#[test]
+fn a_planned_change_of_the_engine_waits_for_streams_that_the_next_one_cannot_continue() {
+    for (before, after) in [(Engine::OpenAi, Engine::Native), (Engine::Native, Engine::OpenAi)] {
+        let mut story = with_another_engine_in_the_file(before, after);
+        story.asks_restart(RestartAsked::Sequential);
+        story.pass(story.core.config().drain.grace * 2);
+        let still_there = !story.worker_actions().contains(&terminate(1));
+        assert!(still_there && story.refused().is_empty(), "{before:?} to {after:?}");
+    }
+}
