@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mlxsup::config::Engine;
+use mlxsup::control::view::State;
 use mlxsup::memory::{Metric, Sample};
 use mlxsup::supervisor::event::{Exit, ExitStatus, Inherited};
 use mlxsup::supervisor::request::{Outcome, Report, Submission};
@@ -109,6 +110,8 @@ pub struct Model {
     pub seen: BTreeSet<RequestId>,
     pub operations: BTreeMap<OperationId, Asked>,
     pub workers: BTreeMap<Generation, ShadowWorker>,
+    /// The service's state before the step: a request may be refused, and the step then end in another state.
+    pub state_before: State,
     /// Gone lately, and whether the end was meant.
     pub gone: BTreeMap<Generation, (ShadowWorker, bool)>,
     pub arrivals: u64,
@@ -149,6 +152,7 @@ impl Model {
             awake: false,
             vetting: false,
             executing: false,
+            state_before: State::Starting,
             persisted: persistent.clone(),
             last_sample: None,
             last_exit: now,
@@ -234,6 +238,7 @@ impl Model {
     /// # Errors
     /// When the world itself tells nonsense.
     pub fn note(&mut self, event: &Event, core: &Supervisor, now: Now) -> Result<Before, String> {
+        self.state_before = core.state();
         let mut before = Before {
             submitted: None,
             verb: None,

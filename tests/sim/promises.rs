@@ -246,7 +246,10 @@ impl Model {
                 }
             }
             "handover_committed" => {
-                let ends = native.then_some(now + grace);
+                // What the next worker is, not what the file has said since it was started.
+                let green = core.serving_generation().and_then(|green| self.workers.get(&green));
+                let continued = blue.is_none_or(|blue| blue.continues) && green.is_none_or(|green| green.continues);
+                let ends = continued.then_some(now + grace);
                 let leaving = Leaving { line: 0, ends, forced: false };
                 self.leaving.extend(before.serving.map(|generation| (generation, leaving)));
             }

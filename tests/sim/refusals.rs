@@ -32,12 +32,13 @@ impl Model {
 
     pub fn judge_refusal_by_state(&self, id: RequestId, code: Code, core: &Supervisor) -> Verdict {
         let state = core.state();
+        let was_or_is = |wanted: State| state == wanted || self.state_before == wanted;
         let right = match code {
-            Code::Stopping => state == State::Stopping,
-            Code::Unloaded => state == State::Unloaded,
+            Code::Stopping => was_or_is(State::Stopping),
+            Code::Unloaded => was_or_is(State::Unloaded),
             Code::ConfigError => self.unconfigured,
-            Code::Parked => state == State::Parked,
-            Code::Stranded => state == State::Stranded,
+            Code::Parked => was_or_is(State::Parked),
+            Code::Stranded => was_or_is(State::Stranded),
             _ => false,
         };
         match right {
