@@ -1,9 +1,8 @@
 //! Taking over workers of the last daemon: from what [`super::leftover`] found to links like those of our own spawning.
 
 use super::effects::Effects;
-use super::leftover::{Leftover, socket_of};
+use super::leftover::{Leftover, address_of, socket_of};
 use crate::config::Config;
-use crate::link::client::Address;
 use crate::link::probe::Readiness;
 use crate::link::process::Process;
 use crate::link::stderr_tail::StderrTail;
@@ -26,11 +25,11 @@ impl Effects {
         let on_exit = self.on_exit(generation, socket.clone(), tail);
         let process = Process::adopt(record.pid, &start, on_exit).map_err(|error| refused(error.to_string()))?;
         let readiness = match (&found, status) {
-            (Inherited::Ready(_), Some(status)) => Readiness::Known(Box::new(status)),
-            (Inherited::Ready(_) | Inherited::Loading { .. }, _) => Readiness::Asked,
+            (Inherited::Ready(_), status) => Readiness::Known(status.map(Box::new)),
+            (Inherited::Loading { .. }, _) => Readiness::Asked,
             (Inherited::Silent { .. }, _) => Readiness::Past,
         };
-        let address = Address { socket: socket.clone(), nonce: record.nonce.clone(), epoch: self.epoch() };
+        let address = address_of(&record, self.home(), self.epoch());
         record.socket = Some(socket);
         let (pid, engine) = (record.pid, record.engine);
         self.remember(record);

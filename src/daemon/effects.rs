@@ -14,13 +14,17 @@ use tokio::task::JoinHandle;
 use super::awake::Awake;
 use super::clock::wall;
 use super::home::Home;
+use super::mlx_lm;
 use super::program::Program;
 use super::state_file::WorkerRecord;
 use super::state_writer::StateWriter;
-use crate::config::Config;
+use super::worker_command::Start;
+use crate::config::{Config, Engine};
 use crate::daemon::handle::{Assignment, Directive};
 use crate::link::canary;
 use crate::link::client::{self, Address};
+use crate::link::endpoint::Endpoint;
+use crate::link::foreign::Foreign;
 use crate::link::probe::{self, Readiness, Watch};
 use crate::link::process::{Ended, Process};
 use crate::link::spawn::{self, Birth};
@@ -106,17 +110,20 @@ impl Effects {
             tracing::warn!(%error, "worker.log is not rotated");
         }
         let nonce = nonce().map_err(|error| format!("no randomness for the worker's nonce: {error}"))?;
-        let address = Address { socket: socket.clone(), nonce: nonce.clone(), epoch: self.epoch() };
         let tail = StderrTail::begin(&log);
         let log_from = tail.begins_at();
         let on_exit = self.on_exit(generation, socket.clone(), tail);
-        let command = super::worker_command::command(config)?;
+        let bridge = self.home.bridge();
+        if config.worker.engine == Engine::MlxLm {
+            mlx_lm::put_bridge(&bridge).map_err(|error| format!("cannot write {}: {error}", bridge.display()))?;
+        }
+        let Start { command, endpoint, foreign } = super::worker_command::start(config, &socket, &bridge, generation)?;
         let program = command.first().and_then(|word| Program::of_command(word));
         let birth = Birth {
             command,
             env: config.worker.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
             generation,
-            nonce: nonce.clone(),
+            nonce,
             epoch: self.epoch(),
             socket: socket.clone(),
             log,
@@ -131,15 +138,23 @@ impl Effects {
             pid,
             start: process_start_id(pid),
             generation: generation.0,
-            nonce,
+            nonce: birth.nonce.clone(),
             socket: Some(socket),
+            endpoint: Some(endpoint.clone()),
+            foreign: foreign.clone(),
             spawned_at: Some(spawned_at),
             ready_by: Some(spawned_at + config.worker.start_timeout),
             log_from,
             engine: Some(config.worker.engine),
             program,
         });
-        self.attach(generation, address, process, Readiness::Told(spawned.ready), config);
+        // A server of somebody else's knows nothing of the pipe.
+        let readiness = match &foreign {
+            Some(Foreign { paths: Some(_), .. }) => Readiness::Asked,
+            Some(Foreign { paths: None, .. }) | None => Readiness::Told(spawned.ready),
+        };
+        let address = Address { endpoint, foreign: foreign.map(Arc::new), nonce: birth.nonce, epoch: birth.epoch };
+        self.attach(generation, address, process, readiness, config);
         Ok(pid)
     }
 
@@ -259,6 +274,11 @@ impl Effects {
             self.send(Event::CacheCleared { generation, result: Err("the worker is gone".to_owned()) });
             return;
         };
+        if let Some(Foreign { paths: Some(_), .. }) = link.address.foreign.as_deref() {
+            let result = Err("this engine has no command for it; only a restart empties its cache".to_owned());
+            self.send(Event::CacheCleared { generation, result });
+            return;
+        }
         let before_bytes = link.report.borrow().as_ref().and_then(|report| report.memory.mlx_cache_bytes);
         let (address, events, timeout) = (link.address.clone(), self.events.clone(), config.health.timeout);
         tokio::spawn(async move {
@@ -311,9 +331,12 @@ impl Effects {
     /// Tells a session where to send its request.
     pub fn assign(&self, id: RequestId, generation: Generation) {
         let Some(session) = self.sessions.get(&id) else { return };
-        let socket = self.home.worker_socket(generation);
+        let (endpoint, foreign) = match self.links.get(&generation) {
+            Some(link) => (link.address.endpoint.clone(), link.address.foreign.clone()),
+            None => (Endpoint::Unix(self.home.worker_socket(generation)), None),
+        };
         // A full channel would mean a session that ignores directives; a closed one has hung up and reports so itself.
-        if let Err(error) = session.try_send(Directive::Assigned(Assignment { generation, socket })) {
+        if let Err(error) = session.try_send(Directive::Assigned(Assignment { generation, endpoint, foreign })) {
             tracing::debug!(%id, %error, "assignment not delivered");
         }
     }

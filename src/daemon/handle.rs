@@ -3,12 +3,13 @@
 //! Owns the message types between sessions and the driver; decides nothing. A session submits once, then obeys
 //! [`Directive`]s until it has sent exactly one [`Report::Ended`] (dropping the [`Ticket`] sends `Cancelled`).
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::control::view::Status;
+use crate::link::endpoint::Endpoint;
+use crate::link::foreign::Foreign;
 pub use crate::supervisor::request::{Class, Outcome, Report, Submission};
 use crate::supervisor::{Generation, Refusal, RequestId};
 
@@ -26,8 +27,10 @@ pub enum Directive {
 pub struct Assignment {
     /// Which worker.
     pub generation: Generation,
-    /// Its socket.
-    pub socket: PathBuf,
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// How to deal with it, unless it speaks the link.
+    pub foreign: Option<Arc<Foreign>>,
 }
 
 /// Input of the driver from sessions.

@@ -103,6 +103,12 @@ impl Home {
         self.root.join(format!("worker-{generation}.sock"))
     }
 
+    /// Where the bridge for mlx-lm is kept.
+    #[must_use]
+    pub fn bridge(&self) -> PathBuf {
+        self.root.join("mlx_lm_worker.py")
+    }
+
     /// `mlxsup.toml`.
     #[must_use]
     pub fn config(&self) -> PathBuf {

@@ -6,6 +6,7 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mlxsup_worker_api::{Phase, WorkerStatus};
@@ -16,7 +17,9 @@ use super::clock::wall;
 use super::home::Home;
 use super::state_file::WorkerRecord;
 use crate::link::client::{Address, Call, LinkError};
-use crate::link::probe::facts;
+use crate::link::endpoint::Endpoint;
+use crate::link::foreign::{self, Condition};
+use crate::link::probe::{facts, foreign_facts};
 use crate::link::process::{Process, ended_unwatched};
 use crate::memory::{footprint, process_start_id};
 use crate::supervisor::event::Inherited;
@@ -77,10 +80,18 @@ pub async fn end(record: &WorkerRecord) -> Option<String> {
     Some(format!("worker {} (pid {}) had outlived its daemon and was {how}", record.generation, record.pid))
 }
 
-/// Where a record's worker listens.
+/// The worker's own socket, where it has one.
 #[must_use]
 pub fn socket_of(record: &WorkerRecord, home: &Home) -> PathBuf {
     record.socket.clone().unwrap_or_else(|| home.worker_socket(Generation(record.generation)))
+}
+
+/// How a record's worker is reached.
+#[must_use]
+pub fn address_of(record: &WorkerRecord, home: &Home, epoch: u64) -> Address {
+    let endpoint = record.endpoint.clone().unwrap_or_else(|| Endpoint::Unix(socket_of(record, home)));
+    let foreign = record.foreign.clone().map(Arc::new);
+    Address { endpoint, foreign, nonce: record.nonce.clone(), epoch }
 }
 
 /// Looks for everybody. The caller holds the home's lock: sockets that nobody serves are removed.
@@ -93,8 +104,9 @@ pub async fn survey(home: &Home, records: Vec<WorkerRecord>, epoch: u64) -> Surv
         match gone(&record) {
             Some(note) => survey.notes.push(note),
             None => {
-                known.push(socket.clone());
-                asked.spawn(async move { Ok(ask(record, socket, epoch).await) });
+                known.push(socket);
+                let address = address_of(&record, home, epoch);
+                asked.spawn(async move { Ok(ask(record, address).await) });
             }
         }
     }
@@ -130,13 +142,19 @@ fn gone(record: &WorkerRecord) -> Option<String> {
 }
 
 /// Asks a process that is the record's own.
-async fn ask(record: WorkerRecord, socket: PathBuf, epoch: u64) -> Leftover {
-    let address = Address { socket, nonce: record.nonce.clone(), epoch };
+async fn ask(record: WorkerRecord, address: Address) -> Leftover {
     let introduced = tokio::time::timeout(ANSWER, introduce(&record, &address)).await;
     let (found, status) = match introduced.unwrap_or(Err(Silence::Useless(LinkError::TimedOut(ANSWER).to_string()))) {
-        Ok(status) if status.phase == Phase::Ready => (Inherited::Ready(facts(&status)), Some(status)),
-        Ok(_) => (Inherited::Loading { remaining: remaining(&record, wall()) }, None),
-        Err(Silence::NotYet) => (Inherited::Loading { remaining: remaining(&record, wall()) }, None),
+        Ok(Condition::Answers) => match &record.foreign {
+            Some(foreign) => (Inherited::Ready(foreign_facts(foreign)), None),
+            None => (Inherited::Silent { why: "it makes no report".to_owned() }, None),
+        },
+        Ok(Condition::Told(status)) if status.phase == Phase::Ready => {
+            (Inherited::Ready(facts(&status)), Some(*status))
+        }
+        Ok(Condition::Told(_)) | Err(Silence::NotYet) => {
+            (Inherited::Loading { remaining: remaining(&record, wall()) }, None)
+        }
         Err(Silence::Useless(why)) => (Inherited::Silent { why }, None),
     };
     Leftover { record, found, status }
@@ -150,9 +168,18 @@ enum Silence {
     Useless(String),
 }
 
-async fn introduce(record: &WorkerRecord, address: &Address) -> Result<WorkerStatus, Silence> {
+async fn introduce(record: &WorkerRecord, address: &Address) -> Result<Condition, Silence> {
     let useless = |why: String| Err(Silence::Useless(why));
-    let call = match Call::open(&address.socket).await {
+    if record.foreign.as_ref().is_some_and(|foreign| foreign.paths.is_some()) {
+        // A server that makes no report is known by its process alone: whoever answers at its place is taken for it.
+        return match foreign::condition(address, false, ANSWER).await {
+            Ok(condition) => Ok(condition),
+            // It may still load its model: until its time is over that is no fault.
+            Err(_) if !remaining(record, wall()).is_zero() => Err(Silence::NotYet),
+            Err(error) => useless(error.to_string()),
+        };
+    }
+    let call = match Call::open(&address.endpoint).await {
         Ok(call) => call,
         Err(LinkError::Connect { source, .. })
             if matches!(source.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
@@ -168,7 +195,9 @@ async fn introduce(record: &WorkerRecord, address: &Address) -> Result<WorkerSta
         None => return useless("nobody can tell who answers at its socket".to_owned()),
     }
     match call.status(address).await {
-        Ok(status) if status.nonce == record.nonce && status.generation == record.generation => Ok(status),
+        Ok(status) if status.nonce == record.nonce && status.generation == record.generation => {
+            Ok(Condition::Told(Box::new(status)))
+        }
         Ok(_) => useless("it gives itself out for another worker".to_owned()),
         Err(error) => useless(error.to_string()),
     }
@@ -189,7 +218,7 @@ fn is_young(record: &WorkerRecord, now: Wall) -> bool {
 async fn stray(socket: PathBuf, generation: u64, epoch: u64) -> Result<Leftover, Option<String>> {
     let name = socket.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let ignored = |why: String| Err(Some(format!("{name}: {why}; whoever it is, it is left alone")));
-    let call = match tokio::time::timeout(ANSWER, Call::open(&socket)).await {
+    let call = match tokio::time::timeout(ANSWER, Call::open(&Endpoint::Unix(socket.clone()))).await {
         Ok(Ok(call)) => call,
         Ok(Err(LinkError::Connect { source, .. })) if source.kind() == ErrorKind::ConnectionRefused => {
             let _ = std::fs::remove_file(&socket);
@@ -204,7 +233,8 @@ async fn stray(socket: PathBuf, generation: u64, epoch: u64) -> Result<Leftover,
     }
     // Its start time first: should it end while it answers, its pid's next owner is not taken for it.
     let start = process_start_id(pid);
-    let address = Address { socket: socket.clone(), nonce: String::new(), epoch };
+    let endpoint = Endpoint::Unix(socket.clone());
+    let address = Address { endpoint, foreign: None, nonce: String::new(), epoch };
     match tokio::time::timeout(ANSWER, call.status(&address)).await {
         Ok(Ok(status)) if status.pid == pid && status.generation == generation => {
             let nonce = status.nonce;

@@ -24,6 +24,7 @@ pub mod instance_lock;
 pub mod journal;
 pub mod leftover;
 mod listeners;
+mod mlx_lm;
 mod outdated;
 pub mod panic_report;
 pub mod program;

@@ -24,8 +24,8 @@ pub struct Outdated {
 pub fn find(workers: &[Leftover], config: &Config) -> Option<Outdated> {
     let newest = workers.iter().rev().find(|leftover| !matches!(leftover.found, Inherited::Silent { .. }))?;
     let started_from = newest.record.program.as_ref()?;
-    let command = worker_command::command(config).ok()?;
-    let installed = Program::of_command(command.first()?)?;
+    let program = worker_command::program(config).ok()??;
+    let installed = Program::of_command(&program)?;
     (installed != *started_from).then_some(Outdated { generation: newest.record.generation, installed })
 }
 

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::program::Program;
 use crate::config::Engine;
+use crate::link::endpoint::Endpoint;
+use crate::link::foreign::Foreign;
 use crate::memory::StartId;
 use crate::supervisor::{Persistent, Wall};
 
@@ -54,6 +56,10 @@ pub struct WorkerRecord {
     pub log_from: u64,
     /// What it was started as.
     pub engine: Option<Engine>,
+    /// Where it listens, if not at its socket.
+    pub endpoint: Option<Endpoint>,
+    /// How to deal with it, unless it is native.
+    pub foreign: Option<Foreign>,
     /// The program it was started from.
     pub program: Option<Program>,
 }

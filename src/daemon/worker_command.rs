@@ -1,28 +1,95 @@
-//! What a native worker is started as: its program and its settings document.
+//! What a worker is started as, per engine: its program, where it listens, and the settings document.
 
 use std::ffi::OsString;
+use std::net::TcpListener;
+use std::path::Path;
 
 use mlxsup_worker_api::Settings;
 
+use super::mlx_lm;
 use super::panic_report;
 use crate::config::{Config, Engine, IdleKeepWarm, WiredLimit};
+use crate::link::endpoint::Endpoint;
+use crate::link::foreign::{self, Foreign, Paths};
+use crate::supervisor::Generation;
 
 /// A worker that hears from no daemon for so long finishes what it has and exits.
 const LEASE_S: u64 = 15 * 60;
 
-/// Program and arguments: `worker.command`, else the `mlxsup-worker` beside this very program.
+/// How one worker is started.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Start {
+    /// Program and arguments.
+    pub command: Vec<OsString>,
+    /// Where it will listen.
+    pub endpoint: Endpoint,
+    /// How to deal with it, unless it is native.
+    pub foreign: Option<Foreign>,
+}
+
+/// What the next worker is started as. `socket` is its place, `bridge` where the script for mlx-lm lies.
 ///
 /// # Errors
-/// When the configured engine has no worker yet, or our own path is unknown.
-pub fn command(config: &Config) -> Result<Vec<OsString>, String> {
+/// When our own path is unknown, or no port can be had.
+pub fn start(config: &Config, socket: &Path, bridge: &Path, generation: Generation) -> Result<Start, String> {
+    let worker = &config.worker;
+    let unix = || Endpoint::Unix(socket.to_owned());
+    let foreign = |slots: u32, paths| Some(Foreign { model: worker.model.clone(), slots, paths });
+    match worker.engine {
+        Engine::Native => Ok(Start { command: native(config)?, endpoint: unix(), foreign: None }),
+        Engine::MlxLm => {
+            let command = mlx_lm::command(worker.python.as_deref(), bridge);
+            // Its slots are in its own report.
+            Ok(Start { command, endpoint: unix(), foreign: foreign(0, None) })
+        }
+        Engine::OpenAi => {
+            let template = worker.command.as_deref().unwrap_or_default();
+            let upstream = worker.upstream.as_deref().unwrap_or("unix:{socket}");
+            let port = match template.iter().any(|word| word.contains("{port}")) {
+                true => Some(free_port().map_err(|error| format!("no free port for {{port}}: {error}"))?),
+                false => None,
+            };
+            let filled = |text: &str| {
+                let text = text.replace("{socket}", &socket.to_string_lossy()).replace("{model}", &worker.model);
+                let text = text.replace("{generation}", &generation.to_string());
+                port.map_or(text.clone(), |port| text.replace("{port}", &port.to_string()))
+            };
+            let endpoint = Endpoint::parse(&filled(upstream))
+                .ok_or_else(|| format!("worker.upstream: \"{upstream}\" is no place on this machine"))?;
+            let paths = Paths { health: worker.health_path.clone(), ready: worker.ready_path.clone() };
+            let slots = worker.slots.unwrap_or(foreign::SLOTS);
+            let command = template.iter().map(|word| OsString::from(filled(word))).collect();
+            Ok(Start { command, endpoint, foreign: foreign(slots, Some(paths)) })
+        }
+    }
+}
+
+/// `worker.command`, else the `mlxsup-worker` beside this very program.
+fn native(config: &Config) -> Result<Vec<OsString>, String> {
     if let Some(command) = &config.worker.command {
         return Ok(command.iter().map(OsString::from).collect());
     }
-    if config.worker.engine != Engine::Native {
-        return Err("engine `mlx_lm` and `openai` come with a later release; set worker.engine = \"native\"".to_owned());
-    }
     let own = std::env::current_exe().map_err(|error| format!("cannot find our own program: {error}"))?;
     Ok(vec![own.with_file_name("mlxsup-worker").into_os_string()])
+}
+
+/// A port nobody listens at. Somebody may take it before the worker does; then its start fails and is tried again with
+/// another one.
+fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// The program that `config` names, if it names one: without `worker.python` it is looked for at each start.
+///
+/// # Errors
+/// When our own path is unknown.
+pub fn program(config: &Config) -> Result<Option<OsString>, String> {
+    let worker = &config.worker;
+    Ok(match worker.engine {
+        Engine::Native => native(config)?.into_iter().next(),
+        Engine::MlxLm => worker.python.clone().map(Into::into),
+        Engine::OpenAi => worker.command.iter().flatten().next().map(OsString::from),
+    })
 }
 
 /// Judges what can be known of the worker before anything is started: its program and its model.
@@ -30,19 +97,21 @@ pub fn command(config: &Config) -> Result<Vec<OsString>, String> {
 /// # Errors
 /// What is missing, and what mends it.
 pub fn check(config: &Config) -> Result<(), String> {
-    let command = command(config)?;
-    if let Some(program) = command.first().map(std::path::Path::new)
+    let program = program(config)?;
+    if let Some(program) = program.as_deref().map(Path::new)
         && program.is_absolute()
         && !program.exists()
     {
-        return Err(format!(
-            "there is no worker program at {}; build it (`make build`) or set worker.command",
-            program.display()
-        ));
+        let remedy = match config.worker.engine {
+            Engine::Native => "build it (`make build`) or set worker.command",
+            Engine::MlxLm => "set worker.python to a Python that has mlx-lm",
+            Engine::OpenAi => "set worker.command to a program that is there",
+        };
+        return Err(format!("there is no worker program at {}; {remedy}", program.display()));
     }
     let model = &config.worker.model;
     let looks_like_a_path = model.starts_with(['/', '.']) || model.ends_with(".gguf");
-    if config.worker.engine == Engine::Native && looks_like_a_path && !std::path::Path::new(model).exists() {
+    if config.worker.engine != Engine::OpenAi && looks_like_a_path && !Path::new(model).exists() {
         return Err(format!(
             "worker.model: there is no file or folder {model}; check the path, or fetch the model first"
         ));

@@ -43,6 +43,14 @@ impl Kind {
         }
     }
 
+    /// Path of the OpenAI API.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Chat => "/v1/chat/completions",
+            Self::Completions => "/v1/completions",
+        }
+    }
+
     /// How ids of answers begin.
     pub fn id_prefix(self) -> &'static str {
         match self {

@@ -14,14 +14,13 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use mlxsup_worker_api::ErrorObject;
-use tokio::net::UnixStream;
 
 use crate::daemon::handle::Assignment;
+use crate::link::endpoint::Stream;
 use crate::link::events::{EventParser, Item};
 
 /// Largest event: a plain answer of the longest context with log probabilities stays below it.
-const EVENT_LIMIT: usize = 8 << 20;
+pub(super) const EVENT_LIMIT: usize = 8 << 20;
 /// Read buffer of one link connection, and so the largest frame of an answer.
 const READ_BUFFER: usize = 64 << 10;
 /// Largest error document read from a worker.
@@ -30,7 +29,7 @@ const ERROR_LIMIT: usize = 64 << 10;
 /// Why a leg ended before its last event. The request goes on with the next worker.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LegError {
-    /// Nobody listens on the worker's socket.
+    /// Nobody listens where the worker should.
     #[error("connect: {0}")]
     Connect(#[source] std::io::Error),
     /// The connection broke.
@@ -49,8 +48,8 @@ pub(super) enum Opened {
     Error {
         /// HTTP status.
         status: u16,
-        /// Its error object, if it sent one.
-        object: Option<ErrorObject>,
+        /// What it said.
+        document: Bytes,
     },
 }
 
@@ -65,7 +64,7 @@ pub(super) struct Leg {
 /// own, saves a wake-up per event and makes dropping the leg close the socket at once.
 struct Wire(Option<Pin<Box<WorkerConnection>>>);
 
-type WorkerConnection = http1::Connection<TokioIo<UnixStream>, Parts>;
+type WorkerConnection = http1::Connection<TokioIo<Stream>, Parts>;
 
 impl Wire {
     fn poll(&mut self, cx: &mut Context<'_>) -> hyper::Result<()> {
@@ -98,7 +97,7 @@ impl Leg {
         request_id: &str,
         parts: [Bytes; 3],
     ) -> Result<Opened, LegError> {
-        let stream = UnixStream::connect(&assignment.socket).await.map_err(LegError::Connect)?;
+        let stream = assignment.endpoint.connect().await.map_err(LegError::Connect)?;
         let (mut sender, connection) =
             http1::Builder::new().max_buf_size(READ_BUFFER).handshake(TokioIo::new(stream)).await?;
         let mut wire = Wire(Some(Box::pin(connection)));
@@ -118,8 +117,8 @@ impl Leg {
             return Ok(Opened::Events(Self { wire, incoming, parser: EventParser::new(EVENT_LIMIT) }));
         }
         let document = wire.drive(Limited::new(incoming, ERROR_LIMIT).collect()).await;
-        let object = document.ok().and_then(|document| serde_json::from_slice(&document.to_bytes()).ok());
-        Ok(Opened::Error { status: status.as_u16(), object })
+        let document = document.map(|document| document.to_bytes()).unwrap_or_default();
+        Ok(Opened::Error { status: status.as_u16(), document })
     }
 
     /// The next item that is already here.
@@ -127,22 +126,28 @@ impl Leg {
         self.parser.next()
     }
 
-    /// Waits for more bytes. Cancel-safe: what has been read is kept.
+    /// Waits for more items. Cancel-safe: what has been read is kept.
     pub async fn more(&mut self) -> Result<(), LegError> {
-        poll_fn(|cx| self.poll_more(cx)).await
+        let chunk = self.chunk().await?.ok_or(LegError::Ended)?;
+        self.parser.feed(chunk);
+        Ok(())
     }
 
-    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LegError>> {
+    /// Waits for more bytes, past the parser; `None` at the answer's proper end. Cancel-safe.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, LegError> {
+        poll_fn(|cx| self.poll_chunk(cx)).await
+    }
+
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, LegError>> {
         // What the connection still delivered comes before its failure, which the body reports too.
         let _ = self.wire.poll(cx);
         loop {
             match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
-                None => return Poll::Ready(Err(LegError::Ended)),
+                None => return Poll::Ready(Ok(None)),
                 Some(Err(error)) => return Poll::Ready(Err(error.into())),
                 Some(Ok(frame)) => {
                     if let Ok(chunk) = frame.into_data() {
-                        self.parser.feed(chunk);
-                        return Poll::Ready(Ok(()));
+                        return Poll::Ready(Ok(Some(chunk)));
                     }
                 }
             }

@@ -6,6 +6,7 @@
 //! ```text
 //! listener ─ connection ─ routes ─┬─ readiness                      facts
 //!                                 └─ intake ─ session ─ relay ─ leg   generation: client ◀─ reply ─ flow
+//!                                                     └ passage        answers of engines that do not speak the link
 //! ```
 
 mod answer;
@@ -15,6 +16,7 @@ mod identity;
 mod intake;
 mod leg;
 pub mod listener;
+mod passage;
 mod progress;
 mod readiness;
 pub mod record;

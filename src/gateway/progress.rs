@@ -64,6 +64,10 @@ pub(super) struct Progress {
     usage_relayed: bool,
     wants_usage: bool,
     prompt_tokens: u64,
+    /// Chunks of an engine that tells no ids: nearly all of them are one token.
+    chunks: u64,
+    /// Choices of such an engine that have ended.
+    finished: usize,
     finish: Option<String>,
 }
 
@@ -71,7 +75,16 @@ impl Progress {
     /// An empty record for so many choices.
     pub fn new(choices: u32, wants_usage: bool) -> Self {
         let lanes = (0..choices.clamp(1, MAX_CHOICES)).map(|_| Lane::default()).collect();
-        Self { lanes, usage: None, usage_relayed: false, wants_usage, prompt_tokens: 0, finish: None }
+        Self {
+            lanes,
+            usage: None,
+            usage_relayed: false,
+            wants_usage,
+            prompt_tokens: 0,
+            chunks: 0,
+            finished: 0,
+            finish: None,
+        }
     }
 
     /// Records an event and says whether its data goes to the client.
@@ -115,6 +128,23 @@ impl Progress {
         Ok(Verdict { relay, new_tokens })
     }
 
+    /// Takes notice of a chunk that passes unchanged.
+    pub fn note(&mut self, chunk: &[u8]) {
+        if let Some(reason) = finish_reason(chunk) {
+            self.finished += 1;
+            self.finish = Some(reason);
+        } else if !has_no_choices(chunk) {
+            self.chunks += 1;
+        }
+        let data = chunk.strip_prefix(b"data:").unwrap_or(chunk);
+        self.usage = usage(data).or(self.usage);
+    }
+
+    /// True when an engine whose chunks pass unchanged has ended every choice.
+    pub fn is_finished(&self) -> bool {
+        self.finished >= self.lanes.len()
+    }
+
     /// Reads counts and the finish reason from a plain answer.
     pub fn record_result(&mut self, result: &[u8]) {
         #[derive(Deserialize)]
@@ -142,7 +172,7 @@ impl Progress {
 
     /// Tokens recorded over all choices.
     pub fn recorded(&self) -> u64 {
-        self.lanes.iter().map(|lane| lane.choice.ids.len() as u64).sum()
+        self.lanes.iter().map(|lane| lane.choice.ids.len() as u64).sum::<u64>() + self.chunks
     }
 
     /// The best counts known: the worker's own, else what the link showed.
@@ -179,10 +209,10 @@ impl Progress {
     }
 }
 
-/// The value of the first `"finish_reason":"…"`. An unescaped quote cannot occur inside a JSON string, so the words of
+/// The value of the first `"finish_reason": "…"`. An unescaped quote cannot occur inside a JSON string, so the words of
 /// an answer can never look like this.
 fn finish_reason(data: &[u8]) -> Option<String> {
-    let rest = after(data, b"\"finish_reason\":\"")?;
+    let rest = value_of(data, b"\"finish_reason\"")?.strip_prefix(b"\"")?;
     let end = rest.iter().position(|byte| *byte == b'"')?;
     String::from_utf8(rest[..end].to_vec()).ok()
 }
@@ -192,17 +222,19 @@ fn usage(data: &[u8]) -> Option<Usage> {
     struct Peek {
         usage: Option<Usage>,
     }
-    after(data, b"\"usage\":{")?;
+    value_of(data, b"\"usage\"")?.strip_prefix(b"{")?;
     serde_json::from_slice::<Peek>(data).ok()?.usage
 }
 
 fn has_no_choices(data: &[u8]) -> bool {
-    after(data, b"\"choices\":[]").is_some()
+    value_of(data, b"\"choices\"").is_some_and(|value| value.starts_with(b"[]"))
 }
 
-fn after<'a>(data: &'a [u8], needle: &[u8]) -> Option<&'a [u8]> {
-    let start = data.windows(needle.len()).position(|window| window == needle)?;
-    Some(&data[start + needle.len()..])
+/// What follows the first `"key":`, blanks skipped.
+fn value_of<'a>(data: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
+    let start = data.windows(key.len()).position(|window| window == key)?;
+    let rest = data[start + key.len()..].trim_ascii_start().strip_prefix(b":")?;
+    Some(rest.trim_ascii_start())
 }
 
 #[cfg(test)]
@@ -288,5 +320,18 @@ mod tests {
         record(&mut progress, "0:1:5", Some(words)).expect("recorded");
         assert!(!progress.is_complete());
         assert_eq!(progress.finish(), None);
+    }
+
+    #[test]
+    fn chunks_without_ids_are_counted_and_their_end_is_seen() {
+        let mut progress = Progress::new(2, true);
+        progress.note(b"data: {\"choices\": [{\"delta\": {\"content\": \"a\"}, \"finish_reason\": null}]}\n\n");
+        progress.note(b"data: {\"choices\": [{\"delta\": {}, \"finish_reason\": \"stop\"}]}\n\n");
+        assert!(!progress.is_finished());
+        progress.note(b"data: {\"choices\":[{\"index\":1,\"finish_reason\":\"length\"}]}\n\n");
+        assert!(progress.is_finished());
+        assert_eq!((progress.recorded(), progress.finish()), (1, Some("length")));
+        progress.note(b"data: {\"choices\": [], \"usage\": {\"prompt_tokens\": 9, \"completion_tokens\": 4}}\n\n");
+        assert_eq!(progress.usage(), Usage { prompt_tokens: 9, completion_tokens: 4 });
     }
 }

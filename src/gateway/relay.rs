@@ -46,7 +46,7 @@ pub(super) enum LegEnd {
 }
 
 impl LegEnd {
-    fn directed(directive: Directive) -> Self {
+    pub(super) fn directed(directive: Directive) -> Self {
         match directive {
             Directive::Assigned(assignment) => Self::Reassigned(assignment),
             Directive::Refused(refusal) => Self::Refused(refusal),
@@ -54,12 +54,12 @@ impl LegEnd {
     }
 
     /// A worker that breaks the protocol would do so again: the request ends instead of wandering about.
-    fn protocol(why: impl std::fmt::Display) -> Self {
+    pub(super) fn protocol(why: impl std::fmt::Display) -> Self {
         let message = format!("the worker's answer makes no sense: {why}; run `mlxsupctl restart` and report this");
         Self::passed(500, engine_error(message))
     }
 
-    fn passed(status: u16, object: ErrorObject) -> Self {
+    pub(super) fn passed(status: u16, object: ErrorObject) -> Self {
         Self::Passed { status, object }
     }
 }
@@ -71,23 +71,14 @@ fn engine_error(message: String) -> ErrorObject {
 impl Session {
     /// Has one worker go on with the request. A driver that is gone does not disturb an answer that is coming.
     pub(super) async fn relay(&mut self, assignment: &Assignment) -> LegEnd {
-        let opened = {
-            let parts = self.progress.envelope(&self.answer_id, self.created, self.seed, &self.body);
-            let request_id = self.request_id.clone();
-            let mut open = pin!(Leg::open(assignment, self.kind.link_path(), &request_id, parts));
-            loop {
-                tokio::select! {
-                    biased;
-                    opened = &mut open => break opened,
-                    Some(directive) = self.ticket.next() => return LegEnd::directed(directive),
-                    () = self.reply.pulse.tick() => self.keep_alive().await,
-                }
-            }
-        };
-        let mut leg = match opened {
+        if let Some(foreign) = &assignment.foreign {
+            return self.pass_through(assignment, foreign).await;
+        }
+        let parts = self.progress.envelope(&self.answer_id, self.created, self.seed, &self.body);
+        let mut leg = match self.open(assignment, self.kind.link_path(), parts).await {
             Ok(Opened::Events(leg)) => leg,
-            Ok(Opened::Error { status, object }) => return refused_at_once(status, object),
-            Err(error) => return self.lost(&error),
+            Ok(Opened::Error { status, document }) => return refused_at_once(status, &document),
+            Err(end) => return end,
         };
         loop {
             let (framed, end) = self.take_ready(&mut leg, assignment);
@@ -107,7 +98,26 @@ impl Session {
         }
     }
 
-    fn lost(&self, error: &LegError) -> LegEnd {
+    /// Sends the request, and keeps the client company until the worker answers.
+    pub(super) async fn open(
+        &mut self,
+        assignment: &Assignment,
+        path: &'static str,
+        parts: [Bytes; 3],
+    ) -> Result<Opened, LegEnd> {
+        let request_id = self.request_id.clone();
+        let mut open = pin!(Leg::open(assignment, path, &request_id, parts));
+        loop {
+            tokio::select! {
+                biased;
+                opened = &mut open => return opened.map_err(|error| self.lost(&error)),
+                Some(directive) = self.ticket.next() => return Err(LegEnd::directed(directive)),
+                () = self.reply.pulse.tick() => self.keep_alive().await,
+            }
+        }
+    }
+
+    pub(super) fn lost(&self, error: &LegError) -> LegEnd {
         if self.asked.stream && self.progress.is_complete() {
             return LegEnd::Complete(None);
         }
@@ -172,7 +182,7 @@ impl Session {
     }
 
     /// Tells the driver that tokens came: at once for the first of an assignment, then now and again.
-    fn progressed(&mut self, assignment: &Assignment) {
+    pub(super) fn progressed(&mut self, assignment: &Assignment) {
         self.stage = Stage::Answering;
         self.record.token();
         let now = Instant::now();
@@ -210,8 +220,9 @@ fn status_of(error: &ErrorBody) -> u16 {
 }
 
 /// The worker refused the envelope by HTTP status. A client's mistake keeps its status; anything else is the engine's.
-fn refused_at_once(status: u16, object: Option<ErrorObject>) -> LegEnd {
-    let object = object
+fn refused_at_once(status: u16, document: &[u8]) -> LegEnd {
+    let object = serde_json::from_slice::<ErrorObject>(document)
+        .ok()
         .unwrap_or_else(|| engine_error(format!("the worker answered {status} without saying why; see worker.log")));
     let status = if (400..500).contains(&status) { status } else { status_of(&object.error).max(500) };
     LegEnd::passed(status, object)
@@ -236,7 +247,7 @@ mod tests {
         assert_eq!(status, 400);
         let LegEnd::Passed { status, object } = worker_error(b"boom") else { panic!("not passed on") };
         assert_eq!((status, object.error.code.as_deref()), (500, Some("engine_error")));
-        let LegEnd::Passed { status, .. } = refused_at_once(302, None) else { panic!("not passed on") };
+        let LegEnd::Passed { status, .. } = refused_at_once(302, b"") else { panic!("not passed on") };
         assert_eq!(status, 500);
     }
 }

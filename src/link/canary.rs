@@ -8,10 +8,10 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use mlxsup_worker_api::{Envelope, ErrorObject, EventId, envelope, path};
 use serde_json::value::RawValue;
-use tokio::net::UnixStream;
 
-use super::client::{Address, LinkError, over};
+use super::client::{Address, LinkError, connect, over};
 use super::events::{EventParser, Item};
+use super::foreign;
 
 /// A prompt whose next token no model is in two minds about. Greedy, so that the seed does not matter.
 const REQUEST: &str = r#"{"prompt":"1 2 3 4 5 6 7 8 9","max_tokens":1,"temperature":0}"#;
@@ -25,9 +25,10 @@ const EVENT_LIMIT: usize = 64 << 10;
 /// When the worker refuses, breaks off, or says what makes no sense. Has no time limit of its own: the supervisor's
 /// health window judges a worker that says nothing, and dropping the future hangs up.
 pub async fn ask(address: &Address) -> Result<Vec<u32>, LinkError> {
-    let stream = UnixStream::connect(&address.socket)
-        .await
-        .map_err(|source| LinkError::Connect { socket: address.socket.clone(), source })?;
+    if let Some(foreign) = &address.foreign {
+        return foreign::canary(address, foreign).await;
+    }
+    let stream = connect(&address.endpoint).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let envelope = Envelope {
         id: "canary".to_owned(),

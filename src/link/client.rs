@@ -1,6 +1,6 @@
 //! One HTTP exchange with a worker: status and commands. Generation streams are the gateway's.
 
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +8,9 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use mlxsup_worker_api::{HEADER_EPOCH, HEADER_NONCE, MemoryFacts, PROTOCOL, WorkerStatus, path};
-use tokio::net::UnixStream;
+
+use super::endpoint::{self, Endpoint, Stream};
+use super::foreign::Foreign;
 
 /// Largest reply taken from a worker; a status is about 2 KiB.
 const REPLY_LIMIT_BYTES: usize = 1 << 20;
@@ -16,8 +18,10 @@ const REPLY_LIMIT_BYTES: usize = 1 << 20;
 /// How to reach one worker, and the proof that we mean it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
-    /// Its socket.
-    pub socket: PathBuf,
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// How to deal with it, if it does not speak the link's generation.
+    pub foreign: Option<Arc<Foreign>>,
     /// Its nonce.
     pub nonce: String,
     /// Our epoch.
@@ -28,10 +32,10 @@ pub struct Address {
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// Nobody listens (yet, or any more).
-    #[error("cannot connect to {socket}: {source}")]
+    #[error("cannot connect to {at}: {source}")]
     Connect {
         /// Where.
-        socket: PathBuf,
+        at: Endpoint,
         /// The system's word.
         source: std::io::Error,
     },
@@ -68,7 +72,7 @@ pub enum LinkError {
 /// # Errors
 /// When the worker does not answer sensibly within `timeout`.
 pub async fn status(address: &Address, timeout: Duration) -> Result<WorkerStatus, LinkError> {
-    understand(&exchange(address, Method::GET, path::STATUS, timeout).await?)
+    understand(&exchange(address, Method::GET, path::STATUS, Bytes::new(), timeout).await?)
 }
 
 fn understand(body: &[u8]) -> Result<WorkerStatus, LinkError> {
@@ -79,7 +83,7 @@ fn understand(body: &[u8]) -> Result<WorkerStatus, LinkError> {
 /// A connection whose other end is still to be judged.
 #[derive(Debug)]
 pub struct Call {
-    stream: UnixStream,
+    stream: Stream,
     /// Process and user at the other end, as the kernel says.
     pub peer: Option<(u32, u32)>,
 }
@@ -89,9 +93,9 @@ impl Call {
     ///
     /// # Errors
     /// When nobody listens.
-    pub async fn open(socket: &Path) -> Result<Self, LinkError> {
-        let stream = connect(socket).await?;
-        let peer = stream.peer_cred().ok().and_then(|peer| Some((u32::try_from(peer.pid()?).ok()?, peer.uid())));
+    pub async fn open(endpoint: &Endpoint) -> Result<Self, LinkError> {
+        let stream = connect(endpoint).await?;
+        let peer = endpoint::peer(&stream);
         Ok(Self { stream, peer })
     }
 
@@ -100,7 +104,7 @@ impl Call {
     /// # Errors
     /// When it does not answer sensibly.
     pub async fn status(self, address: &Address) -> Result<WorkerStatus, LinkError> {
-        understand(&exchange_on(self.stream, address, Method::GET, path::STATUS).await?)
+        understand(&exchange_on(self.stream, address, Method::GET, path::STATUS, Bytes::new()).await?)
     }
 }
 
@@ -109,22 +113,41 @@ impl Call {
 /// # Errors
 /// When the worker refuses, or does not answer within `timeout`.
 pub async fn clear_cache(address: &Address, timeout: Duration) -> Result<MemoryFacts, LinkError> {
-    let body = exchange(address, Method::POST, path::CLEAR_CACHE, timeout).await?;
+    let body = exchange(address, Method::POST, path::CLEAR_CACHE, Bytes::new(), timeout).await?;
     Ok(serde_json::from_slice(&body)?)
 }
 
-async fn exchange(address: &Address, method: Method, path: &str, timeout: Duration) -> Result<Bytes, LinkError> {
-    tokio::time::timeout(timeout, exchange_now(address, method, path))
+/// One request and its whole reply, which must be a success, within `timeout`.
+pub(super) async fn exchange(
+    address: &Address,
+    method: Method,
+    path: &str,
+    body: Bytes,
+    timeout: Duration,
+) -> Result<Bytes, LinkError> {
+    tokio::time::timeout(timeout, exchange_now(address, method, path, body))
         .await
         .unwrap_or(Err(LinkError::TimedOut(timeout)))
 }
 
-async fn exchange_now(address: &Address, method: Method, path: &str) -> Result<Bytes, LinkError> {
-    let stream = connect(&address.socket).await?;
-    exchange_on(stream, address, method, path).await
+/// The same without a time limit.
+pub(super) async fn exchange_now(
+    address: &Address,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<Bytes, LinkError> {
+    let stream = connect(&address.endpoint).await?;
+    exchange_on(stream, address, method, path, body).await
 }
 
-async fn exchange_on(stream: UnixStream, address: &Address, method: Method, path: &str) -> Result<Bytes, LinkError> {
+async fn exchange_on(
+    stream: Stream,
+    address: &Address,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<Bytes, LinkError> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::builder()
         .method(method)
@@ -132,7 +155,8 @@ async fn exchange_on(stream: UnixStream, address: &Address, method: Method, path
         .header(hyper::header::HOST, "worker")
         .header(HEADER_EPOCH, address.epoch)
         .header(HEADER_NONCE, address.nonce.as_str())
-        .body(Full::<Bytes>::default())
+        .header(hyper::header::CONTENT_TYPE, "application/json")
+        .body(Full::new(body))
         .map_err(|error| LinkError::Body(error.to_string()))?;
     let exchange = async {
         let response = sender.send_request(request).await?;
@@ -168,8 +192,9 @@ pub(super) async fn over<T>(
     }
 }
 
-async fn connect(socket: &Path) -> Result<UnixStream, LinkError> {
-    UnixStream::connect(socket).await.map_err(|source| LinkError::Connect { socket: socket.to_owned(), source })
+/// Connects to a worker.
+pub(super) async fn connect(endpoint: &Endpoint) -> Result<Stream, LinkError> {
+    endpoint.connect().await.map_err(|source| LinkError::Connect { at: endpoint.clone(), source })
 }
 
 #[cfg(test)]
@@ -189,7 +214,7 @@ mod tests {
             assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
             stream.write_all(reply.as_bytes()).unwrap();
         });
-        (home, Address { socket, nonce: "f".repeat(32), epoch: 1 })
+        (home, Address { endpoint: Endpoint::Unix(socket), foreign: None, nonce: "f".repeat(32), epoch: 1 })
     }
 
     const PATIENCE: Duration = Duration::from_secs(20);

@@ -7,11 +7,14 @@
 //! spawn ─▶ process (exit watch, signals) ─▶ Exited          stderr_tail: the last words in worker.log
 //!   └────▶ ready pipe ─▶ first /status ─▶ Ready              client: one HTTP exchange
 //!   └────▶ probe loop ─▶ Probed                              events: the generation stream (used by the gateway)
+//!                                                            foreign: engines that speak the OpenAI API instead
 //! ```
 
 pub mod canary;
 pub mod client;
+pub mod endpoint;
 pub mod events;
+pub mod foreign;
 #[cfg(target_os = "macos")]
 mod kqueue;
 #[cfg(target_os = "linux")]

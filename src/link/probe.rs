@@ -12,7 +12,8 @@ use tokio::net::unix::pipe;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::client::{self, Address};
+use super::client::Address;
+use super::foreign::{self, Condition, Foreign};
 use crate::memory::{footprint, process_is_stopped, process_usage};
 use crate::supervisor::event::{Answer, Vitals, WorkerFacts};
 use crate::supervisor::{Event, Generation};
@@ -49,10 +50,10 @@ pub struct Watch {
 pub enum Readiness {
     /// It was just spawned: it writes a newline into this pipe.
     Told(OwnedFd),
-    /// It was adopted while it loads, and its pipe is gone: it is asked until it says so.
+    /// It knows of no pipe, or was adopted while it loads and the pipe is gone: it is asked until it says so.
     Asked,
-    /// It was adopted ready, with this report.
-    Known(Box<WorkerStatus>),
+    /// It was adopted ready, with this report if its engine gives any.
+    Known(Option<Box<WorkerStatus>>),
     /// It is of no use any more; only its end is awaited.
     Past,
 }
@@ -64,7 +65,7 @@ pub async fn watch(watch: Watch, readiness: Readiness) {
             if !wait_ready(&watch, pipe).await {
                 // End-of-file without a newline: the exit watch tells the rest. Probing goes on, in case it only closed
                 // the pipe.
-                probe_forever(&watch, LOADING_INTERVAL).await;
+                probe_forever(&watch, false, LOADING_INTERVAL).await;
                 return;
             }
             first_status(&watch).await;
@@ -74,11 +75,11 @@ pub async fn watch(watch: Watch, readiness: Readiness) {
             first_status(&watch).await;
         }
         Readiness::Known(status) => {
-            watch.report.send_replace(Some(*status));
+            watch.report.send_replace(status.map(|status| *status));
         }
         Readiness::Past => {}
     }
-    probe_forever(&watch, watch.interval).await;
+    probe_forever(&watch, true, watch.interval).await;
 }
 
 /// Probes the loading worker until it says that it is ready.
@@ -87,26 +88,34 @@ async fn ask_ready(watch: &Watch) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        probe(watch).await;
-        if watch.report.borrow().as_ref().is_some_and(|status| status.phase == Phase::Ready) {
-            return;
+        match probe(watch, false).await {
+            Some(Condition::Answers) => return,
+            Some(Condition::Told(status)) if status.phase == Phase::Ready => return,
+            Some(Condition::Told(_)) | None => {}
         }
     }
 }
 
 /// Reports the worker that has said that it is ready.
 async fn first_status(watch: &Watch) {
-    let status = loop {
-        match client::status(&watch.address, watch.timeout).await {
-            Ok(status) => break status,
+    let condition = loop {
+        match foreign::condition(&watch.address, true, watch.timeout).await {
+            Ok(condition) => break condition,
             Err(error) => {
                 tracing::debug!(generation = %watch.generation, %error, "first status after ready");
                 tokio::time::sleep(FIRST_STATUS_RETRY).await;
             }
         }
     };
-    let facts = facts(&status);
-    watch.report.send_replace(Some(status));
+    let foreign = watch.address.foreign.as_deref();
+    let facts = match (&condition, foreign) {
+        (Condition::Told(status), _) => facts(status),
+        (Condition::Answers, Some(foreign)) => foreign_facts(foreign),
+        (Condition::Answers, None) => return,
+    };
+    if let Condition::Told(status) = condition {
+        watch.report.send_replace(Some(*status));
+    }
     let _ = watch.events.send(Event::WorkerReady { generation: watch.generation, facts });
 }
 
@@ -133,12 +142,12 @@ async fn wait_ready(watch: &Watch, ready: OwnedFd) -> bool {
                     return false;
                 }
             },
-            _ = ticks.tick() => probe(watch).await,
+            _ = ticks.tick() => drop(probe(watch, false).await),
         }
     }
 }
 
-async fn probe_forever(watch: &Watch, interval: Duration) {
+async fn probe_forever(watch: &Watch, ready: bool, interval: Duration) {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -146,12 +155,13 @@ async fn probe_forever(watch: &Watch, interval: Duration) {
             _ = ticks.tick() => {}
             () = watch.look.notified() => {}
         }
-        probe(watch).await;
+        probe(watch, ready).await;
     }
 }
 
-async fn probe(watch: &Watch) {
-    let answered = client::status(&watch.address, watch.timeout).await;
+/// One look, reported to the core; the worker's word, if it gave one.
+async fn probe(watch: &Watch, ready: bool) -> Option<Condition> {
+    let answered = foreign::condition(&watch.address, ready, watch.timeout).await;
     let usage = process_usage(watch.pid);
     let mut vitals = Vitals {
         cpu_ms: usage.map(|usage| u64::try_from(usage.cpu.as_millis()).unwrap_or(u64::MAX)),
@@ -160,17 +170,31 @@ async fn probe(watch: &Watch) {
         footprint_bytes: footprint(watch.pid),
         ..Vitals::default()
     };
-    match answered {
-        Ok(status) => {
-            vitals.answer = Some(answer(&status));
-            watch.report.send_replace(Some(status));
+    let condition = match answered {
+        Ok(condition) => {
+            vitals.answer = Some(match &condition {
+                Condition::Told(status) => answer(status),
+                Condition::Answers => bare_answer(ready),
+            });
+            if let Condition::Told(status) = &condition {
+                watch.report.send_replace(Some((**status).clone()));
+            }
+            Some(condition)
         }
         Err(error) => {
             vitals.missed = Some(error.to_string());
             watch.report.send_replace(None);
+            None
         }
-    }
+    };
     let _ = watch.events.send(Event::Probed { generation: watch.generation, vitals });
+    condition
+}
+
+/// What a server says that only answers: no steps, no sequences. Its life is witnessed by tokens and CPU time.
+fn bare_answer(ready: bool) -> Answer {
+    let phase = if ready { Phase::Ready } else { Phase::Loading };
+    Answer { phase: phase.as_str().to_owned(), ..Answer::default() }
 }
 
 fn answer(status: &WorkerStatus) -> Answer {
@@ -182,6 +206,20 @@ fn answer(status: &WorkerStatus) -> Answer {
         steps: status.engine.steps,
         pending_prefill_tokens: status.engine.pending_prefill_tokens,
         sequences: Some(status.engine.active.saturating_add(status.engine.waiting)),
+    }
+}
+
+/// What a server serves that makes no report: what it was started for. Nothing of its memory is known, and no answer that
+/// it began can be continued, so its fingerprint says nothing either.
+#[must_use]
+pub fn foreign_facts(foreign: &Foreign) -> WorkerFacts {
+    WorkerFacts {
+        model: foreign.model.clone(),
+        context_tokens: None,
+        slots: foreign.slots.max(1),
+        fingerprint: String::new(),
+        weights_bytes: None,
+        fixed_bytes: None,
     }
 }
 

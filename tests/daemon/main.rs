@@ -21,6 +21,7 @@ mod boot_configs;
 mod crashes;
 mod drains;
 mod first_start;
+mod foreign_engines;
 mod handovers;
 mod logs;
 mod recordings;

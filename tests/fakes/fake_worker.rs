@@ -3,10 +3,13 @@
 //! Owns the link's server side in the plainest way, blocking threads and hand-written HTTP, so that it can stop, lie or
 //! die between any two bytes. What it generates follows from the request alone: token `p` of choice `c` has the id
 //! `1000 * (c + 1) + p` and the word `w<p> `, so a test can tell whether an answer went on without a seam.
+//! With `--port N` or `--socket PATH` it is a server of the OpenAI API instead, which knows nothing of the link; without
+//! them it has that API beside the link, as mlx-lm behind its bridge does.
 //! Faults come as JSON in `MLXSUP_FAKE`, or in a file that is read at every start (`MLXSUP_FAKE_FILE`).
 
 use std::io::{self, Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -36,8 +39,15 @@ struct Fake {
     faults: Faults,
     board: Board,
     socket: PathBuf,
+    /// Nothing but the OpenAI API.
+    foreign: bool,
     stranding: Stranding,
 }
+
+/// Either kind of connection.
+trait Connection: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Connection for T {}
 
 fn main() -> ExitCode {
     match run() {
@@ -56,12 +66,25 @@ fn run() -> Result<std::convert::Infallible, String> {
         let _ = writeln!(io::stderr(), "fake worker: crashing at start, as told");
         die(faults.exit_code);
     }
-    let socket = PathBuf::from(variable(settings::env::SOCKET)?);
+    let place = |option: &str| std::env::args().skip_while(|word| word != option).nth(1);
+    let (port, own_socket) = (place("--port"), place("--socket"));
+    let foreign = port.is_some() || own_socket.is_some();
+    let socket = PathBuf::from(own_socket.map_or_else(|| variable(settings::env::SOCKET), Ok)?);
     let stranding = Stranding::of(faults.strand_bytes);
-    let fake = Arc::new(Fake { faults, board, socket, stranding });
+    let fake = Arc::new(Fake { faults, board, socket, foreign, stranding });
     obey_terminate(&fake)?;
     obey_lease(&fake);
 
+    if let Some(port) = port {
+        let listener = TcpListener::bind(format!("127.0.0.1:{port}")).map_err(|why| format!("bind {port}: {why}"))?;
+        let loading = fake.clone();
+        std::thread::spawn(move || load(&loading));
+        loop {
+            let (stream, _) = listener.accept().map_err(|why| format!("accept: {why}"))?;
+            let fake = fake.clone();
+            std::thread::spawn(move || drop(converse(&fake, stream)));
+        }
+    }
     // Like the real worker, it answers /status while it loads.
     let _ = std::fs::remove_file(&fake.socket);
     let listener = UnixListener::bind(&fake.socket).map_err(|why| format!("bind {}: {why}", fake.socket.display()))?;
@@ -157,26 +180,32 @@ fn complain(result: Result<(), String>) {
 }
 
 /// One request, one answer, close.
-fn converse(fake: &Fake, mut stream: UnixStream) -> io::Result<()> {
-    let (line, body) = read_request(&mut stream)?;
+fn converse(fake: &Fake, mut stream: impl Connection) -> io::Result<()> {
+    let stream: &mut dyn Connection = &mut stream;
+    let (line, body) = read_request(stream)?;
     fake.board.hear();
     if fake.board.is_wedged() {
         wedge();
     }
     let path = line.split(' ').nth(1).unwrap_or_default();
     match path {
-        path::STATUS => answer(&mut stream, 200, &fake.board.status(&fake.faults)),
+        "/health" => answer(stream, 200, &serde_json::json!({"status": "ok"})),
+        "/v1/models" if fake.board.is_loaded() => answer(stream, 200, &serde_json::json!({"data": [{"id": "fake"}]})),
+        "/v1/models" => answer(stream, 503, &serde_json::json!({"error": "the model is not loaded"})),
+        "/v1/chat/completions" | "/v1/completions" => generation::generate_plainly(fake, stream, path, &body),
+        _ if fake.foreign => answer(stream, 404, &serde_json::json!({"detail": "Not Found"})),
+        path::STATUS => answer(stream, 200, &fake.board.status(&fake.faults)),
         path::CLEAR_CACHE => {
             fake.board.clear_cache();
-            answer(&mut stream, 200, &fake.board.memory())
+            answer(stream, 200, &fake.board.memory())
         }
-        path::LIMITS => answer(&mut stream, 200, &fake.board.memory()),
-        path::LINK_CHAT | path::LINK_COMPLETIONS => generation::generate(fake, &mut stream, path, &body),
-        _ => answer(&mut stream, 404, &error("not_found", "no such path on the link")),
+        path::LIMITS => answer(stream, 200, &fake.board.memory()),
+        path::LINK_CHAT | path::LINK_COMPLETIONS => generation::generate(fake, stream, path, &body),
+        _ => answer(stream, 404, &error("not_found", "no such path on the link")),
     }
 }
 
-fn read_request(stream: &mut UnixStream) -> io::Result<(String, Vec<u8>)> {
+fn read_request(stream: &mut dyn Connection) -> io::Result<(String, Vec<u8>)> {
     let mut bytes = Vec::new();
     let mut part = [0; 16 << 10];
     let head = loop {
@@ -203,7 +232,7 @@ fn read_request(stream: &mut UnixStream) -> io::Result<(String, Vec<u8>)> {
     Ok((line, body))
 }
 
-fn answer(stream: &mut UnixStream, status: u16, document: &impl serde::Serialize) -> io::Result<()> {
+fn answer(stream: &mut dyn Connection, status: u16, document: &impl serde::Serialize) -> io::Result<()> {
     let body = serde_json::to_vec(document)?;
     let head = format!(
         "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",

@@ -10,6 +10,7 @@ use mlxsup::control::view::{State, Status};
 use mlxsup::daemon::door::{Porter, door};
 use mlxsup::daemon::handle::{Assignment, Directive, GatewayInput, Handle, Report, Submission};
 use mlxsup::gateway::{GatewayContext, RequestRecord, serve};
+use mlxsup::link::endpoint::Endpoint;
 use mlxsup::supervisor::{Generation, Mono};
 use mlxsup_worker_api::Envelope;
 use tempfile::TempDir;
@@ -138,7 +139,8 @@ impl Gateway {
 
 impl Submitted {
     pub async fn assign(&self, generation: u64, socket: PathBuf) {
-        let assignment = Assignment { generation: Generation(generation), socket };
+        let assignment =
+            Assignment { generation: Generation(generation), endpoint: Endpoint::Unix(socket), foreign: None };
         self.directives.send(Directive::Assigned(assignment)).await.expect("the session lives");
     }
 

@@ -1,21 +1,22 @@
 //! Answers of the fake: chunks, ids and the faults between them.
 
 use std::io::{self, Write};
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use mlxsup_worker_api::{Choice, Envelope, EventId, path};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::Fake;
 use crate::faults::Fault;
+use crate::{Connection, Fake};
 
 const PROMPT_TOKENS: u32 = 12;
 
 /// The few fields of a request that matter here.
 #[derive(Debug, Deserialize)]
 struct Request {
+    #[serde(default)]
+    model: Option<String>,
     #[serde(default)]
     stream: bool,
     #[serde(default)]
@@ -29,19 +30,39 @@ struct Request {
 /// One answer being written.
 struct Writer<'a> {
     fake: &'a Fake,
-    stream: &'a mut UnixStream,
+    stream: &'a mut dyn Connection,
     envelope: Envelope,
     request: Request,
     chat: bool,
+    /// As a server of the OpenAI API: no ids, no events of the link.
+    plain: bool,
     fatal_token: Option<u32>,
 }
 
 /// Serves one envelope; fails when the daemon hung up.
-pub fn generate(fake: &Fake, stream: &mut UnixStream, path: &str, body: &[u8]) -> io::Result<()> {
-    let parsed = serde_json::from_slice::<Envelope>(body)
-        .and_then(|envelope| Ok((serde_json::from_str::<Request>(envelope.request.get())?, envelope)));
-    let (request, envelope) = match parsed {
-        Ok(parsed) => parsed,
+pub fn generate(fake: &Fake, stream: &mut dyn Connection, path: &str, body: &[u8]) -> io::Result<()> {
+    match serde_json::from_slice::<Envelope>(body) {
+        Ok(envelope) => begin(fake, stream, path == path::LINK_CHAT, false, envelope),
+        Err(why) => crate::answer(stream, 400, &crate::error("invalid_value", &why.to_string())),
+    }
+}
+
+/// Serves a client's own request, as any server of the OpenAI API would.
+pub fn generate_plainly(fake: &Fake, stream: &mut dyn Connection, path: &str, body: &[u8]) -> io::Result<()> {
+    let request = String::from_utf8_lossy(body).into_owned();
+    match serde_json::value::RawValue::from_string(request) {
+        Ok(request) => {
+            let id = "cmpl-foreign".to_owned();
+            let envelope = Envelope { id, created: 0, seed: 0, generated: Vec::new(), request };
+            begin(fake, stream, path == "/v1/chat/completions", true, envelope)
+        }
+        Err(why) => crate::answer(stream, 400, &json!({"error": why.to_string()})),
+    }
+}
+
+fn begin(fake: &Fake, stream: &mut dyn Connection, chat: bool, plain: bool, envelope: Envelope) -> io::Result<()> {
+    let request = match serde_json::from_str::<Request>(envelope.request.get()) {
+        Ok(request) => request,
         Err(why) => return crate::answer(stream, 400, &crate::error("invalid_value", &why.to_string())),
     };
     if let Some(status) = fake.faults.refuse_generations {
@@ -54,7 +75,7 @@ pub fn generate(fake: &Fake, stream: &mut UnixStream, path: &str, body: &[u8]) -
     note_dispatch(fake.board.generation(), &envelope);
     let limit = request.max_tokens.or(fake.faults.tokens).unwrap_or(16);
     let fatal_token = fake.faults.fatal_token(fake.board.generation(), number, limit);
-    let mut writer = Writer { fake, stream, envelope, request, chat: path == path::LINK_CHAT, fatal_token };
+    let mut writer = Writer { fake, stream, envelope, request, chat, plain, fatal_token };
     let written = writer.write();
     if written.is_err() {
         fake.board.cancelled();
@@ -78,7 +99,10 @@ fn note_dispatch(generation: u64, envelope: &Envelope) {
 impl Writer<'_> {
     fn write(&mut self) -> io::Result<()> {
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
-        self.stream.write_all(head.as_bytes())?;
+        // A plain answer is written whole at the end.
+        if !self.plain || self.request.stream {
+            self.stream.write_all(head.as_bytes())?;
+        }
         let choices = self.request.n.unwrap_or(1);
         self.envelope.generated.resize(choices as usize, Choice::default());
         let replayed: usize = self.envelope.generated.iter().map(|choice| choice.ids.len()).sum();
@@ -94,6 +118,9 @@ impl Writer<'_> {
             let mut result = self.chunk(&Value::Null);
             result["choices"] = Value::Array(choices);
             result["usage"] = usage;
+            if self.plain {
+                return crate::answer(self.stream, 200, &result);
+            }
             return self.last(&format!("event: result\ndata: {result}\n\n"));
         }
         if self.request.stream_options.as_ref().is_some_and(|options| options["include_usage"] == true) {
@@ -102,7 +129,7 @@ impl Writer<'_> {
             chunk["usage"] = usage;
             self.event(0, limit, &[], Some(&chunk))?;
         }
-        self.last("event: end\n\n")
+        self.last(if self.plain { "data: [DONE]\n\n" } else { "event: end\n\n" })
     }
 
     fn prefill(&mut self, replayed: usize) -> io::Result<()> {
@@ -169,6 +196,9 @@ impl Writer<'_> {
             Some(Fault::Stall) => crate::wedge(),
             Some(Fault::Fail) => {
                 let error = crate::error("engine_error", "the engine failed, as told");
+                if self.plain && !self.request.stream {
+                    return crate::answer(self.stream, 500, &error);
+                }
                 self.last(&format!("event: error\ndata: {}\n\n", serde_json::to_string(&error)?))?;
                 return Err(io::ErrorKind::Other.into());
             }
@@ -187,7 +217,9 @@ impl Writer<'_> {
             (true, false) => "chat.completion",
             (false, _) => "text_completion",
         };
-        json!({"id": self.envelope.id, "object": object, "created": self.envelope.created, "model": "fake",
+        // What it was asked for, so that a test sees what a foreign engine is told.
+        let model = self.request.model.as_deref().filter(|_| self.plain).unwrap_or("fake");
+        json!({"id": self.envelope.id, "object": object, "created": self.envelope.created, "model": model,
             "seed": self.envelope.seed, "choices": [choice]})
     }
 
@@ -208,6 +240,9 @@ impl Writer<'_> {
     }
 
     fn event_text(&self, choice: u32, tokens: u32, new_ids: &[u32], data: Option<&Value>) -> String {
+        if self.plain {
+            return data.map_or_else(String::new, |data| format!("data: {data}\n\n"));
+        }
         let id = EventId { choice, tokens, new_ids: new_ids.to_vec() };
         match data {
             Some(data) if self.request.stream => format!("id: {id}\ndata: {data}\n\n"),
@@ -222,6 +257,9 @@ impl Writer<'_> {
 
     /// One HTTP chunk.
     fn frame(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() || self.plain && !self.request.stream {
+            return Ok(());
+        }
         let mut framed = format!("{:x}\r\n", bytes.len()).into_bytes();
         framed.extend_from_slice(bytes);
         framed.extend_from_slice(b"\r\n");
