@@ -1,6 +1,6 @@
 //! Carrying out what the core decides. One method per action; each outcome comes back as an event.
 //!
-//! Nothing here blocks, save a start, which waits until its generation is on disk: processes, sockets and files that may
+//! Nothing here blocks, save a start, which waits until its worker is on disk: processes, sockets and files that may
 //! take time are handed to tasks.
 
 use std::collections::HashMap;
@@ -26,7 +26,7 @@ use crate::link::client::{self, Address};
 use crate::link::endpoint::Endpoint;
 use crate::link::foreign::Foreign;
 use crate::link::probe::{self, Readiness, Watch};
-use crate::link::process::{Ended, Process};
+use crate::link::process::{Ended, Family, Process};
 use crate::link::spawn::{self, Birth};
 use crate::link::stderr_tail::StderrTail;
 use crate::memory::{out_of_memory_kills, process_start_id};
@@ -129,10 +129,11 @@ impl Effects {
             log,
             settings: super::worker_command::settings(config),
         };
+        let family = if foreign.is_some() { Family::Group } else { Family::Alone };
         let spawned = spawn::spawn(&birth).map_err(|error| error.to_string())?;
         let spawned_at = wall();
-        let process =
-            Process::watch(spawned.pid, on_exit).map_err(|error| format!("no thread for its exit watch: {error}"))?;
+        let process = Process::watch(spawned.pid, family, on_exit)
+            .map_err(|error| format!("no thread for its exit watch: {error}"))?;
         let pid = process.pid();
         self.remember(WorkerRecord {
             pid,
@@ -148,6 +149,8 @@ impl Effects {
             engine: Some(config.worker.engine),
             program,
         });
+        // Known to the next daemon before anybody is told of it: else that one would end it as a stranger.
+        self.kept.settle();
         // A server of somebody else's knows nothing of the pipe.
         let readiness = match &foreign {
             Some(Foreign { paths: Some(_), .. }) => Readiness::Asked,

@@ -20,7 +20,7 @@ use crate::link::client::{Address, Call, LinkError};
 use crate::link::endpoint::Endpoint;
 use crate::link::foreign::{self, Condition};
 use crate::link::probe::{facts, foreign_facts};
-use crate::link::process::{Process, ended_unwatched};
+use crate::link::process::{Family, Process, ended_unwatched};
 use crate::memory::{footprint, process_start_id};
 use crate::supervisor::event::Inherited;
 use crate::supervisor::worker_life::{StopLadder, StopReason};
@@ -63,7 +63,7 @@ pub fn is_alive(record: &WorkerRecord) -> bool {
 pub async fn end(record: &WorkerRecord) -> Option<String> {
     let (gone_in, gone) = oneshot::channel();
     let start = record.start.as_ref()?;
-    let process = Process::adopt(record.pid, start, move |_| {
+    let process = Process::adopt(record.pid, start, family_of(record), move |_| {
         let _ = gone_in.send(());
     })
     .ok()?;
@@ -84,6 +84,12 @@ pub async fn end(record: &WorkerRecord) -> Option<String> {
 #[must_use]
 pub fn socket_of(record: &WorkerRecord, home: &Home) -> PathBuf {
     record.socket.clone().unwrap_or_else(|| home.worker_socket(Generation(record.generation)))
+}
+
+/// Who else belongs to a record's worker.
+#[must_use]
+pub fn family_of(record: &WorkerRecord) -> Family {
+    if record.foreign.is_some() { Family::Group } else { Family::Alone }
 }
 
 /// How a record's worker is reached.

@@ -49,11 +49,16 @@ impl ExitWatch {
     }
 
     /// Signals its whole group, which it leads.
-    pub(super) fn signal_group(&self, _start: &StartId, signal: Signal) {
+    pub(super) fn signal_group(&self, start: &StartId, signal: Signal) {
         let Err(error) = pidfd_ffi::signal(&self.pidfd, signal, true) else { return };
-        // An older kernel: a running process holds its own pid, and with it the group's.
-        if error.raw_os_error() == Some(Errno::EINVAL as i32) && !self.is_over() {
-            let _ = killpg(self.pid, signal);
+        match error.raw_os_error().map(Errno::from_raw) {
+            // An older kernel: a running process holds its own pid, and with it the group's.
+            Some(Errno::EINVAL) if !self.is_over() => {
+                let _ = killpg(self.pid, signal);
+            }
+            // It leads no group, so it is alone.
+            Some(Errno::ESRCH) => self.signal(start, signal),
+            _ => {}
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::client::Address;
 use super::foreign::{self, Condition, Foreign};
-use crate::memory::{footprint, process_is_stopped, process_usage};
+use crate::memory::{footprint, group_footprint, group_usage, process_is_stopped, process_usage};
 use crate::supervisor::event::{Answer, Vitals, WorkerFacts};
 use crate::supervisor::{Event, Generation};
 
@@ -162,12 +162,16 @@ async fn probe_forever(watch: &Watch, ready: bool, interval: Duration) {
 /// One look, reported to the core; the worker's word, if it gave one.
 async fn probe(watch: &Watch, ready: bool) -> Option<Condition> {
     let answered = foreign::condition(&watch.address, ready, watch.timeout).await;
-    let usage = process_usage(watch.pid);
+    let (usage, footprint_bytes) = match watch.address.foreign {
+        // Whatever its command starts counts with it.
+        Some(_) => (group_usage(watch.pid), group_footprint(watch.pid)),
+        None => (process_usage(watch.pid), footprint(watch.pid)),
+    };
     let mut vitals = Vitals {
         cpu_ms: usage.map(|usage| u64::try_from(usage.cpu.as_millis()).unwrap_or(u64::MAX)),
         page_ins: usage.map(|usage| usage.page_ins),
         stopped: process_is_stopped(watch.pid).unwrap_or(false),
-        footprint_bytes: footprint(watch.pid),
+        footprint_bytes,
         ..Vitals::default()
     };
     let condition = match answered {

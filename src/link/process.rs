@@ -7,7 +7,9 @@
 //! ```
 //! After an upgrade in place a worker is still our child, and is treated as one.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -18,13 +20,16 @@ use super::kqueue as platform;
 #[cfg(target_os = "linux")]
 use super::pidfd as platform;
 use super::process_ffi::{has_exited, wait_unreaped};
-use crate::memory::{StartId, process_start_id};
+use crate::memory::{StartId, group_lives_without, process_start_id};
 use crate::supervisor::event::ExitStatus;
 
 /// A worker in its own session and process group. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Process {
     pid: Pid,
+    family: Family,
+    /// It was asked to end.
+    asked: Arc<AtomicBool>,
     hold: Arc<Hold>,
 }
 
@@ -44,13 +49,30 @@ pub struct Ended {
     pub out_of_memory: bool,
 }
 
+/// Who else belongs to a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// Nobody: the process is the worker.
+    Alone,
+    /// Whatever processes it has started in its group: the worker is gone when they are.
+    Group,
+}
+
+/// For the rest of a group whose leader was asked to end and has. Longer than servers take to close, and shorter than
+/// anybody waits for a restart.
+const GROUP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two looks at a group that ends.
+const GROUP_LOOK: Duration = Duration::from_millis(20);
+
 impl Process {
     /// Takes charge of a child. `on_exit` runs once, on the watching thread, after the child is reaped.
     ///
     /// # Errors
     /// When no thread can be started; the child is then killed and reaped.
-    pub fn watch(pid: Pid, on_exit: impl FnOnce(Ended) + Send + 'static) -> std::io::Result<Self> {
-        let process = Self { pid, hold: Arc::new(Hold::Child { alive: Mutex::new(true) }) };
+    pub fn watch(pid: Pid, family: Family, on_exit: impl FnOnce(Ended) + Send + 'static) -> std::io::Result<Self> {
+        let hold = Hold::Child { alive: Mutex::new(true) };
+        let process = Self { pid, family, asked: Arc::default(), hold: Arc::new(hold) };
         process.watched(on_exit).inspect_err(|_| {
             let _ = killpg(pid, Signal::SIGKILL);
             process.wait();
@@ -63,11 +85,17 @@ impl Process {
     ///
     /// # Errors
     /// `NotFound` when it is gone, or the pid is somebody else's; the process is left alone in any case.
-    pub fn adopt(pid: u32, start: &StartId, on_exit: impl FnOnce(Ended) + Send + 'static) -> std::io::Result<Self> {
+    pub fn adopt(
+        pid: u32,
+        start: &StartId,
+        family: Family,
+        on_exit: impl FnOnce(Ended) + Send + 'static,
+    ) -> std::io::Result<Self> {
         let gone = || std::io::Error::new(std::io::ErrorKind::NotFound, format!("process {pid} is gone"));
         let it = Pid::from_raw(i32::try_from(pid).map_err(|_| gone())?);
         if has_exited(it).is_ok() {
-            let process = Self { pid: it, hold: Arc::new(Hold::Child { alive: Mutex::new(true) }) };
+            let hold = Hold::Child { alive: Mutex::new(true) };
+            let process = Self { pid: it, family, asked: Arc::default(), hold: Arc::new(hold) };
             if process_start_id(pid).as_ref() != Some(start) {
                 return Err(gone());
             }
@@ -80,7 +108,8 @@ impl Process {
         if process_start_id(pid).as_ref() != Some(start) || watch.is_over() {
             return Err(gone());
         }
-        let process = Self { pid: it, hold: Arc::new(Hold::Adopted { watch, start: start.clone() }) };
+        let hold = Hold::Adopted { watch, start: start.clone() };
+        let process = Self { pid: it, family, asked: Arc::default(), hold: Arc::new(hold) };
         process.watched(on_exit)?;
         Ok(process)
     }
@@ -96,15 +125,38 @@ impl Process {
 
     fn wait(&self) -> Ended {
         match &*self.hold {
-            Hold::Adopted { watch, .. } => watch.wait(),
+            Hold::Adopted { watch, start } => {
+                let ended = watch.wait();
+                self.end_family(|| watch.signal_group(start, Signal::SIGKILL));
+                ended
+            }
             Hold::Child { alive } => {
                 let out_of_memory = platform::child_ended_for_memory(self.pid);
                 // It fails only if somebody else reaped the child; what follows then says that its end is unknown.
                 let _ = wait_unreaped(self.pid);
+                // Unreaped, the leader still holds the group's number.
+                self.end_family(|| {
+                    let _ = killpg(self.pid, Signal::SIGKILL);
+                });
                 let mut alive = lock(alive);
                 *alive = false;
                 Ended { status: reap(self.pid), out_of_memory }
             }
+        }
+    }
+
+    /// The leader has exited. The others of its group get time to follow if they were asked to, else none.
+    fn end_family(&self, kill: impl FnOnce()) {
+        if self.family == Family::Alone {
+            return;
+        }
+        let patience = if self.asked.load(Ordering::SeqCst) { GROUP_PATIENCE } else { Duration::ZERO };
+        let since = Instant::now();
+        while group_lives_without(self.pid()) {
+            if since.elapsed() >= patience {
+                return kill();
+            }
+            std::thread::sleep(GROUP_LOOK);
         }
     }
 
@@ -114,17 +166,21 @@ impl Process {
         self.pid.as_raw().unsigned_abs()
     }
 
-    /// Asks it to end. SIGCONT follows, because a stopped process cannot take a signal.
+    /// Asks it, and its family, to end. SIGCONT follows, because a stopped process cannot take a signal.
     pub fn terminate(&self) {
-        match &*self.hold {
-            Hold::Child { alive } if *lock(alive) => {
-                let _ = kill(self.pid, Signal::SIGTERM);
-                let _ = kill(self.pid, Signal::SIGCONT);
-            }
-            Hold::Child { .. } => {}
-            Hold::Adopted { watch, start } => {
-                watch.signal(start, Signal::SIGTERM);
-                watch.signal(start, Signal::SIGCONT);
+        self.asked.store(true, Ordering::SeqCst);
+        for signal in [Signal::SIGTERM, Signal::SIGCONT] {
+            match (&*self.hold, self.family) {
+                (Hold::Child { alive }, family) => {
+                    let alive = lock(alive);
+                    let _ = match family {
+                        _ if !*alive => Ok(()),
+                        Family::Alone => kill(self.pid, signal),
+                        Family::Group => killpg(self.pid, signal),
+                    };
+                }
+                (Hold::Adopted { watch, start }, Family::Alone) => watch.signal(start, signal),
+                (Hold::Adopted { watch, start }, Family::Group) => watch.signal_group(start, signal),
             }
         }
     }
@@ -188,7 +244,7 @@ mod tests {
         let child = Command::new("sh").args(["-c", script]).process_group(0).spawn().unwrap();
         let (sender, receiver) = mpsc::channel();
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
-        let process = Process::watch(pid, move |ended| sender.send(ended.status).unwrap()).unwrap();
+        let process = Process::watch(pid, Family::Group, move |ended| sender.send(ended.status).unwrap()).unwrap();
         (process, receiver)
     }
 
@@ -218,6 +274,43 @@ mod tests {
         process.kill_group();
     }
 
+    /// A shell whose child writes into a pipe when it has ended in its own time.
+    fn family(script: &str) -> (Process, mpsc::Receiver<ExitStatus>, std::io::PipeReader) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        #[expect(clippy::zombie_processes, reason = "the exit watch reaps it")]
+        let child = Command::new("sh").args(["-c", script]).process_group(0).stdout(writer).spawn().unwrap();
+        let (sender, receiver) = mpsc::channel();
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        let process = Process::watch(pid, Family::Group, move |ended| sender.send(ended.status).unwrap()).unwrap();
+        (process, receiver, reader)
+    }
+
+    fn said(pipe: &mut std::io::PipeReader, length: usize) -> String {
+        let mut bytes = vec![0; length];
+        std::io::Read::read_exact(pipe, &mut bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_wrapper_that_ends_first_leaves_its_server_time_to_close() {
+        let server = "sh -c \"trap 'sleep 0.2; echo closed; exit 0' TERM; echo open; while :; do sleep 0.05; done\"";
+        let (process, receiver, mut pipe) = family(&format!("{server} & wait"));
+        assert_eq!(said(&mut pipe, 5), "open\n");
+        process.terminate();
+        assert_eq!(end(&receiver), ExitStatus::Signal(15));
+        assert_eq!(said(&mut pipe, 7), "closed\n", "before the exit was told");
+    }
+
+    #[test]
+    fn a_wrapper_that_dies_takes_its_server_along() {
+        let (process, receiver, mut pipe) = family("sleep 60 & echo open; wait");
+        assert_eq!(said(&mut pipe, 5), "open\n");
+        kill(process.pid, Signal::SIGKILL).unwrap();
+        assert_eq!(end(&receiver), ExitStatus::Signal(9));
+        // Only the sleeper held the other end.
+        assert_eq!(std::io::Read::read(&mut pipe, &mut [0]).unwrap(), 0);
+    }
+
     #[cfg(target_os = "linux")]
     /// A process that is nobody's child here: its parent, a shell, has ended. Its pid is the shell's last word.
     fn orphan(script: &str) -> (u32, StartId) {
@@ -229,7 +322,8 @@ mod tests {
 
     fn adopted(pid: u32, start: &StartId) -> (Process, mpsc::Receiver<ExitStatus>) {
         let (sender, receiver) = mpsc::channel();
-        let process = Process::adopt(pid, start, move |ended| sender.send(ended.status).unwrap()).unwrap();
+        let process =
+            Process::adopt(pid, start, Family::Group, move |ended| sender.send(ended.status).unwrap()).unwrap();
         (process, receiver)
     }
 
@@ -247,7 +341,7 @@ mod tests {
             assert!(matches!(status, ExitStatus::Unknown | ExitStatus::Signal(9 | 15)), "{status:?}");
             process.terminate();
             process.kill_group();
-            assert!(Process::adopt(pid, &start, |_| {}).is_err() || process_start_id(pid).is_none());
+            assert!(Process::adopt(pid, &start, Family::Alone, |_| {}).is_err() || process_start_id(pid).is_none());
         }
     }
 
@@ -264,7 +358,7 @@ mod tests {
     fn another_process_under_the_same_pid_is_left_alone() {
         let (pid, _) = orphan("sleep 60");
         let other = process_start_id(std::process::id()).unwrap();
-        let error = Process::adopt(pid, &other, |_| {}).unwrap_err();
+        let error = Process::adopt(pid, &other, Family::Alone, |_| {}).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
         assert_eq!(ended_unwatched(pid), None);
         kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGKILL).unwrap();

@@ -116,6 +116,11 @@ pub(super) fn is_stopped(pid: u32) -> Option<bool> {
     ffi::is_stopped(pid)
 }
 
+/// The running processes of a group.
+pub(super) fn group(leader: u32) -> Vec<u32> {
+    ffi::group(leader)
+}
+
 /// Processor time and page-ins so far.
 pub(super) fn usage(pid: u32) -> Option<ProcessUsage> {
     let charged = ffi::rusage(pid)?;

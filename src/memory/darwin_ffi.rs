@@ -35,6 +35,9 @@ const _: () = {
     assert!(offset_of!(proc_bsdinfo, pbi_start_tvusec) == 128);
 };
 
+/// Most processes of one worker that are looked at.
+const GROUP_LIMIT: usize = 256;
+
 /// Words of the oldest revision that has every counter we read; later revisions only append.
 const VM_INFO64_REV1_COUNT: u32 = 38;
 
@@ -87,6 +90,17 @@ pub(super) fn rusage(pid: u32) -> Option<rusage_info_v4> {
         unsafe { libc::proc_pid_rusage(pid, libc::RUSAGE_INFO_V4, out.as_mut_ptr().cast::<libc::rusage_info_t>()) };
     // SAFETY: zeroed at first, and on success written by the kernel; plain integers.
     (code == 0).then(|| unsafe { out.assume_init() })
+}
+
+/// Processes of a group, at most [`GROUP_LIMIT`] of them.
+pub(super) fn group(leader: u32) -> Vec<u32> {
+    let Ok(leader) = libc::pid_t::try_from(leader) else { return Vec::new() };
+    let mut pids: [libc::pid_t; GROUP_LIMIT] = [0; GROUP_LIMIT];
+    let Ok(size) = c_int::try_from(size_of_val(&pids)) else { return Vec::new() };
+    // SAFETY: the buffer is writable for `size` bytes, and the call writes at most that many. How many pids it wrote is
+    // read from the buffer itself, which was zero before: no process has pid 0 in a group of a leader above it.
+    unsafe { libc::proc_listpgrppids(leader, pids.as_mut_ptr().cast::<c_void>(), size) };
+    pids.iter().filter_map(|pid| u32::try_from(*pid).ok()).filter(|pid| *pid > 0).collect()
 }
 
 /// Seconds and microseconds of the wall clock at which a process started.

@@ -241,6 +241,17 @@ pub(super) fn is_stopped(pid: u32) -> Option<bool> {
     procfs::process_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?).map(|stat| stat.stopped)
 }
 
+/// The running processes of a group.
+pub(super) fn group(leader: u32) -> Vec<u32> {
+    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+    let member = |entry: fs::DirEntry| {
+        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let stat = procfs::process_stat(&fs::read_to_string(entry.path().join("stat")).ok()?)?;
+        (stat.group == leader && !stat.ended).then_some(pid)
+    };
+    processes.flatten().filter_map(member).collect()
+}
+
 /// Processor time and page-ins so far.
 pub(super) fn usage(pid: u32) -> Option<ProcessUsage> {
     let stat = procfs::process_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;

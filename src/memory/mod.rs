@@ -41,8 +41,8 @@ use linux as platform;
 
 pub use probe::{Probe, ProbeError, WorkerReading, machine_bytes};
 pub use process::{
-    ProcessUsage, StartId, footprint, host_wired, out_of_memory_kills, process_is_stopped, process_start_id,
-    process_usage,
+    ProcessUsage, StartId, footprint, group_footprint, group_lives_without, group_usage, host_wired,
+    out_of_memory_kills, process_is_stopped, process_start_id, process_usage,
 };
 
 /// Names of everything a rule can look at (design: memory). The text form is the public name.

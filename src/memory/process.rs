@@ -48,6 +48,28 @@ pub fn process_usage(pid: u32) -> Option<ProcessUsage> {
     platform::usage(pid)
 }
 
+/// The same of all processes in the group that `leader` leads: a server may do its work in processes of its own. Falls
+/// when one of them ends; only growth between two looks means anything.
+#[must_use]
+pub fn group_usage(leader: u32) -> Option<ProcessUsage> {
+    platform::group(leader)
+        .into_iter()
+        .filter_map(process_usage)
+        .reduce(|sum, one| ProcessUsage { cpu: sum.cpu + one.cpu, page_ins: sum.page_ins.saturating_add(one.page_ins) })
+}
+
+/// True while any process of the group that `leader` leads, or led, runs besides it.
+#[must_use]
+pub fn group_lives_without(leader: u32) -> bool {
+    platform::group(leader).into_iter().any(|pid| pid != leader)
+}
+
+/// Memory charged to all processes in the group that `leader` leads, bytes.
+#[must_use]
+pub fn group_footprint(leader: u32) -> Option<u64> {
+    platform::group(leader).into_iter().filter_map(footprint).reduce(u64::saturating_add)
+}
+
 /// Whether `pid` is held by SIGSTOP or a debugger; `None` when there is no such process or it is not ours to look at.
 #[must_use]
 pub fn process_is_stopped(pid: u32) -> Option<bool> {
@@ -81,6 +103,27 @@ mod tests {
 
     /// Larger than any pid a kernel hands out.
     const NOBODY: u32 = u32::MAX - 1;
+
+    #[test]
+    fn a_group_is_counted_with_all_its_processes() {
+        use std::os::unix::process::CommandExt;
+        let script = "sleep 60 & x=0; while [ $x -lt 20000 ]; do x=$((x + 1)); done; echo done; wait";
+        let mut shell = std::process::Command::new("/bin/sh");
+        let mut leader =
+            shell.args(["-c", script]).process_group(0).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut said = [0; 5];
+        std::io::Read::read_exact(leader.stdout.as_mut().unwrap(), &mut said).unwrap();
+        let alone = footprint(leader.id()).unwrap();
+        assert!(group_footprint(leader.id()).unwrap() > alone, "the sleeper weighs something");
+        assert!(group_usage(leader.id()).unwrap().cpu >= process_usage(leader.id()).unwrap().cpu);
+        nix::sys::signal::killpg(
+            nix::unistd::Pid::from_raw(i32::try_from(leader.id()).unwrap()),
+            nix::sys::signal::Signal::SIGKILL,
+        )
+        .unwrap();
+        leader.wait().unwrap();
+        assert_eq!(group_usage(NOBODY), None);
+    }
 
     #[test]
     fn a_process_has_one_identity_and_two_have_two() {

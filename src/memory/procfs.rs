@@ -168,6 +168,10 @@ pub(super) fn rollup_locked(text: &str) -> Option<u64> {
 pub(super) struct ProcessStat {
     /// Held by a signal or a debugger.
     pub stopped: bool,
+    /// It has ended, and only its parent's interest is awaited.
+    pub ended: bool,
+    /// Its process group.
+    pub group: u32,
     /// Pages that had to be read from a disk or a compressor.
     pub major_faults: u64,
     /// User and system time, clock ticks.
@@ -181,12 +185,14 @@ pub(super) fn process_stat(text: &str) -> Option<ProcessStat> {
     let (_, rest) = text.rsplit_once(')')?;
     // Field 3 (state) is number 0 from here on.
     let mut fields = rest.split_ascii_whitespace();
-    let stopped = matches!(fields.next()?, "T" | "t");
-    let major_faults = fields.nth(12 - 3 - 1)?.parse().ok()?;
+    let state = fields.next()?;
+    let (stopped, ended) = (matches!(state, "T" | "t"), matches!(state, "Z" | "X" | "x"));
+    let group = fields.nth(5 - 3 - 1)?.parse().ok()?;
+    let major_faults = fields.nth(12 - 5 - 1)?.parse().ok()?;
     let user: u64 = fields.nth(14 - 12 - 1)?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
     let started = fields.nth(22 - 15 - 1)?.parse().ok()?;
-    Some(ProcessStat { stopped, major_faults, cpu_ticks: user.saturating_add(system), started })
+    Some(ProcessStat { stopped, ended, group, major_faults, cpu_ticks: user.saturating_add(system), started })
 }
 
 /// `Key: rest` lines.

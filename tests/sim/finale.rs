@@ -31,6 +31,8 @@ impl World {
         self.trouble = Trouble::default();
         self.machine = Machine {
             others: self.machine.total / 8,
+            // What a stranger wires while a worker ends cannot be told from what the worker left.
+            others_wired: self.machine.total / 16,
             stranded: 0,
             pressure: None,
             compressed: 0,

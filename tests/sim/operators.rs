@@ -8,6 +8,7 @@ use mlxsup::supervisor::{Event, OperationId};
 
 use crate::settings::{MODELS, Settings, parsed};
 use crate::timeline::Happening;
+use crate::truth::looks;
 use crate::world::{Verdict, World};
 
 impl World {
@@ -91,6 +92,7 @@ impl World {
         let wall = self.instant().wall;
         self.timetable.reload(&config.schedules, wall);
         self.look_at_timetable = self.now;
+        self.looks_before = looks(self.core.config());
         self.feed(Event::Reconfigured { config: Box::new(config) })
     }
 

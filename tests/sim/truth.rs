@@ -2,10 +2,16 @@
 
 use std::time::Duration;
 
+use mlxsup::config::Config;
 use mlxsup::supervisor::Action;
 
 use crate::process::Condition;
 use crate::world::{Verdict, World};
+
+/// How long a stopped process is looked at before it is taken for dead.
+pub fn looks(config: &Config) -> Duration {
+    config.health.interval * config.health.failures.saturating_sub(2).max(1)
+}
 
 impl World {
     /// What only the world knows: whether a verdict of death was deserved, and whether memory is really back.
@@ -29,7 +35,7 @@ impl World {
                 let policy = &self.core.config().health;
                 let stopped = process.condition == Condition::Stopped;
                 let stall = if process.has_work() { policy.stall } else { policy.stall.min(Duration::from_secs(60)) };
-                let looks = policy.interval * policy.failures.saturating_sub(2).max(1);
+                let looks = looks(self.core.config()).min(self.looks_before);
                 let window = if stopped { looks.min(stall) } else { stall };
                 if u128::from(still) < window.as_millis() || process.condition == Condition::Well {
                     return Err(format!(

@@ -3,6 +3,7 @@
 //! As in the real driver, the core is woken at its own deadline and at nothing else; samples and looks come beside it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use mlxsup::daemon::recording::Recorder;
 use mlxsup::daemon::timetable::{Reached, Timetable};
@@ -88,6 +89,8 @@ pub struct World {
     pub steps: u64,
     pub kills_by_health: u64,
     pub found_dead_at: BTreeMap<u64, u64>,
+    /// Between looks, and how many may be missed, before the last reload: workers of that time are looked at so.
+    pub looks_before: Duration,
     pub wrong_canary_heard: bool,
 }
 
@@ -156,6 +159,7 @@ impl World {
             steps: 0,
             kills_by_health: 0,
             found_dead_at: BTreeMap::new(),
+            looks_before: Duration::MAX,
             wrong_canary_heard: false,
             dice,
         }

@@ -107,7 +107,14 @@ fn stat_survives_a_hostile_command_name() {
                 18446744073709551615 0 0 0\n";
     assert_eq!(
         process_stat(text),
-        Some(ProcessStat { stopped: false, major_faults: 7, cpu_ticks: 24, started: 102_642 })
+        Some(ProcessStat {
+            stopped: false,
+            ended: false,
+            group: 8291,
+            major_faults: 7,
+            cpu_ticks: 24,
+            started: 102_642
+        })
     );
     assert_eq!(process_stat("1 (x) R 1 2 3"), None);
 }
