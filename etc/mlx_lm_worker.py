@@ -3,7 +3,7 @@
 
 Runs the real mlx_lm.server, unchanged, and adds what a supervisor needs:
 
-    mlxsupd ── spawn: MLXSUP_* environment ──▶ this process ── one newline on MLXSUP_READY_FD ──▶ mlxsupd
+    mlxsupd ── MLXSUP_* environment ──▶ this process ── one newline on MLXSUP_READY_FD ──▶ mlxsupd
     mlxsupd ── GET /status, POST /control/{clear-cache,limits} ──▶ answered here
     mlxsupd ── /v1/…, /health ──▶ answered by mlx_lm's own handler, on the same Unix socket
 
@@ -72,7 +72,7 @@ class Limits:
     """
 
     def __init__(self, settings, weights_bytes):
-        device = getattr(mx, "device_info", mx.metal.device_info)()
+        device = (getattr(mx, "device_info", None) or mx.metal.device_info)()
         self.recommended = device.get("max_recommended_working_set_size")
         total = device.get("memory_size") or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         reserve = max(8 * GIB, total // 100 * 12)
@@ -122,32 +122,27 @@ class Limits:
 
 
 class Source:
-    """The model's folder, found on this machine or nowhere."""
+    """The model's folder: as given, or from the hub cache. Nothing is fetched."""
 
     def __init__(self, model):
-        self.folder = self._find(model)
-        self.name = model if "/" in model and not os.path.exists(os.path.expanduser(model)) else self.folder.name
+        path = pathlib.Path(os.path.expanduser(model))
+        if path.is_file():
+            raise FileNotFoundError(
+                "mlx_lm reads folders with config.json, and `%s` is a file; engine = \"native\" reads GGUF" % model)
+        cache = pathlib.Path(os.environ.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface"), "hub")
+        cache = pathlib.Path(os.environ.get("HF_HUB_CACHE") or cache)
+        self.name, self.folder = path.resolve().name, path.resolve()
+        if not path.exists():
+            self.name, cached = model, cache / ("models--" + model.replace("/", "--"))
+            with contextlib.suppress(OSError):
+                self.folder = cached / "snapshots" / (cached / "refs" / "main").read_text().strip()
+        if not (self.folder / "config.json").is_file():
+            raise FileNotFoundError(
+                "no model `%s`: it is neither a folder with config.json nor in the hub cache %s; give a folder, or fetch "
+                "a hub id with: hf download %s" % (model, cache, "OWNER/NAME" if model[:1] in "/.~" else model))
         self.config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
         self.weights = sorted(self.folder.glob("model*.safetensors"))
         self.bytes = sum(file.stat().st_size for file in self.weights)
-
-    @staticmethod
-    def _find(model):
-        path = pathlib.Path(os.path.expanduser(model))
-        if path.is_file():
-            raise FileNotFoundError("mlx_lm reads model folders, not single files: `%s` needs engine = \"native\", or a "
-                                    "folder with config.json" % model)
-        if (path / "config.json").is_file():
-            return path.resolve()
-        home = os.environ.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface")
-        hub = pathlib.Path(os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub"))
-        cached = hub / ("models--" + model.replace("/", "--"))
-        with contextlib.suppress(OSError):
-            snapshot = cached / "snapshots" / (cached / "refs" / "main").read_text().strip()
-            if (snapshot / "config.json").is_file():
-                return snapshot
-        raise FileNotFoundError("no model `%s`: it is neither a folder with config.json nor in the hub cache %s; fetch "
-                                "it with: hf download %s" % (model, hub, model))
 
     def fingerprint(self):
         """Digest of texts, and of sizes, heads and samples of the weights: milliseconds even for 35 GB."""
@@ -219,8 +214,8 @@ class Worker:
         self.events = queue.SimpleQueue()  # (what, detail) for the main thread
         self.commands = queue.SimpleQueue()  # (future, work) for the generation thread
         self.here = threading.local()  # .connection: whose request this HTTP thread serves
-        self.limits = self.source = self.generator = self.model = self.failure = None
-        self.fingerprint, self.phase, self.stopping = "", "loading", False
+        self.device = self.limits = self.source = self.generator = self.model = self.failure = None
+        self.fingerprint, self.phase, self.told_to_stop = "", "loading", False
         self.memory, self.bytes_done, self.slots = {}, 0, 0
         self.steps, self.last_step, self.active, self.pending, self.kv_bytes = 0, None, 0, 0, 0
         self.clear_due, self.kept_warm = False, 0.0
@@ -257,7 +252,7 @@ class Worker:
         }
 
     def refusal(self, headers):
-        """Why a command is not obeyed, or nothing: it must be meant for this process and come from the latest daemon."""
+        """Why a command is not obeyed, or nothing. It must be meant for this process and come from the latest daemon."""
         if not self.nonce:
             return None
         if headers.get("x-mlxsup-nonce") != self.nonce:
@@ -299,15 +294,14 @@ class Worker:
 
         arrays = [array for _, array in tree_flatten(model.parameters())]
         self.phase, self.bytes_done = "warming", self.source.bytes
-        packed = self.source.config.get("quantization")
-        precision = str(arrays[0].dtype).split(".")[-1] if arrays else "unknown"
+        precision, packed = str(arrays[0].dtype).split(".")[-1], self.source.config.get("quantization")
         if packed:
-            precision = "%s-bit %s, group %s" % (packed.get("bits"), packed.get("mode", "affine"), packed.get("group_size"))
+            precision = "{bits}-bit {mode}, group {group_size}".format(**{"mode": "affine", **packed})
         token, fixed = cost_of_a_sequence(model)
         longest = self.source.of_config("max_position_embeddings") or self.settings.context or 32768
         self.model = {
             "name": self.source.name, "architecture": str(self.source.of_config("model_type")), "precision": precision,
-            "device": "gpu" if mx.default_device() == mx.gpu else "cpu",
+            "device": "gpu" if self.device == mx.gpu else "cpu",
             "weights_bytes": sum(array.nbytes for array in arrays), "kv_bytes_per_token": token,
             "fixed_bytes_per_sequence": fixed, "context_tokens": min(self.settings.context or longest, longest),
         }
@@ -323,9 +317,12 @@ class Worker:
     def between_steps(self):
         while not self.commands.empty():
             reply, work = self.commands.get()
-            work()
-            self.measure()
-            reply.set_result(self.memory)
+            try:
+                work()
+                self.measure()
+                reply.set_result(self.memory)
+            except Exception as error:  # a command that MLX refuses ends nobody's answer
+                reply.set_exception(error)
         if self.clear_due:
             self.clear_due = False
             self.clear_cache()
@@ -336,10 +333,10 @@ class Worker:
 
     def idle(self):
         self.active = self.pending = self.kv_bytes = 0
-        warm_ms = self.settings.idle_keep_warm_ms
-        if warm_ms and self.model and self.model["device"] == "gpu" and time.monotonic() - self.kept_warm > warm_ms / 1e3:
+        every_ms, now = self.settings.idle_keep_warm_ms, time.monotonic()
+        if every_ms and self.device == mx.gpu and now - self.kept_warm > every_ms / 1000:
             mx.eval(mx.zeros(1) + 1)  # any use of the GPU renews the residency of all weights
-            self.kept_warm = time.monotonic()
+            self.kept_warm = now
 
 
 # What is mixed in before mlx_lm's own classes; `worker` is filled in by `bridge`.
@@ -380,7 +377,7 @@ class GeneratorPart:
         try:
             context, tokens = super().generate(request, generation_args, progress_callback=progress)
         except Exception as error:
-            self._broken(error)
+            self._hold_if_broken(error)
             raise
         return context, self._counted(context, tokens)
 
@@ -398,7 +395,8 @@ class GeneratorPart:
             self.worker.count("cancelled")
             raise
         except Exception as error:
-            self._broken(error)
+            self.worker.count("failed")
+            self._hold_if_broken(error)
             raise
         finally:
             if 0 < self.worker.settings.clear_cache_after_tokens <= count:
@@ -413,10 +411,9 @@ class GeneratorPart:
         if gone:
             raise ConnectionAbortedError("the client hung up")
 
-    def _broken(self, error):
-        """A request failed. Where the whole engine is broken, nothing is answered: the end of the process is what the
-        daemon must see, because it gives unanswered requests to the next worker."""
-        self.worker.count("failed")
+    def _hold_if_broken(self, error):
+        """Where the engine itself is broken nothing is answered: the daemon must see the end of the process, because it
+        gives unanswered requests to the next worker."""
         if "[METAL]" in str(error):  # MLX goes on after a GPU error, with memory that nobody vouches for
             self.worker.events.put(("died", error))
         elif self._generation_thread.is_alive():
@@ -485,7 +482,7 @@ class HandlerPart:
                 pass  # hung up: counted where it was noticed
             except Exception as error:
                 self.server.handle_error(self.connection, self.client_address)
-                # mlx_lm has prepared "200" and sent nothing when a plain answer breaks; of a stream nothing can be mended.
+                # Of a plain answer that breaks mlx_lm has prepared "200" and sent nothing. A stream just ends.
                 if getattr(self, "_headers_buffer", None):
                     self._headers_buffer = []
                     self._refuse(500, "server_error", "engine_error", "the engine failed: %s" % error)
@@ -493,28 +490,25 @@ class HandlerPart:
                 self.worker.last_contact = time.monotonic()
 
     def _command(self):
-        worker, why = self.worker, self.worker.refusal(self.headers)
-        if why:
-            self._refuse(409, "invalid_request_error", "stale_command", why)
-            return
-        if self.path == "/control/clear-cache":
-            work = worker.clear_cache
-        elif self.path == "/control/limits":
-            try:
-                body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
-                work = functools.partial(worker.limits.change, **Limits.checked(body))
-            except (ValueError, AttributeError) as error:
-                self._refuse(400, "invalid_request_error", "invalid_value", "the limits were not understood: %s" % error)
-                return
-        else:
-            self._refuse(404, "invalid_request_error", "not_found", "no such command: %s" % self.path)
-            return
-        reply = concurrent.futures.Future()
-        worker.commands.put((reply, work))
+        worker, invalid = self.worker, "invalid_request_error"
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        stale = worker.refusal(self.headers)
         try:
+            if stale:
+                return self._refuse(409, invalid, "stale_command", stale)
+            if self.path == "/control/clear-cache":
+                work = worker.clear_cache
+            elif self.path == "/control/limits":
+                work = functools.partial(worker.limits.change, **Limits.checked(json.loads(body)))
+            else:
+                return self._refuse(404, invalid, "not_found", "no such command: %s" % self.path)
+            reply = concurrent.futures.Future()
+            worker.commands.put((reply, work))
             self._reply(200, reply.result(COMMAND_S))
         except concurrent.futures.TimeoutError:
             self._refuse(503, "server_error", "engine_busy", "the engine's step did not end within %d s" % COMMAND_S)
+        except (ValueError, AttributeError, TypeError, OverflowError) as error:
+            self._refuse(400, invalid, "invalid_value", "the command was not understood: %s" % error)
 
     def _refuse(self, code, kind, name, message):
         self._reply(code, {"error": {"message": message, "type": kind, "param": None, "code": name}})
@@ -565,7 +559,8 @@ class Withheld(logging.Handler):
     """mlx_lm logs request bodies it cannot read. Told is that and where, not what."""
 
     def emit(self, record):
-        say("%s from %s:%d (text withheld: it may quote a request)" % (record.levelname, record.filename, record.lineno))
+        place = "%s from %s:%d" % (record.levelname.lower(), record.filename, record.lineno)
+        say(place + " (text withheld: it may quote a request)")
 
 
 def no_network(*_, **__):
@@ -581,7 +576,7 @@ def bridge(worker, server, provider):
     server.BatchGenerator = mixed(BatchPart, server.BatchGenerator)
     server.stream_generate = counting(worker, server.stream_generate)
     server.urlopen = no_network
-    server.scan_cache_dir = lambda: types.SimpleNamespace(repos=())  # /v1/models: the one it serves, not all that lie about
+    server.scan_cache_dir = lambda: types.SimpleNamespace(repos=())  # so /v1/models names the one model it serves
     worker.slots = provider.cli_args.decode_concurrency
     load = provider._load
 
@@ -596,7 +591,7 @@ def bridge(worker, server, provider):
     room = max(GIB // 2, (worker.limits.memory - worker.source.bytes) // 4)
     saved = server.LRUPromptCache(provider.cli_args.prompt_cache_size, room)
     worker.generator = mixed(GeneratorPart, server.ResponseGenerator)(provider, saved)
-    for work in (functools.partial(httpd.serve_forever, 0.2), worker.keep_measuring, functools.partial(warm_up, worker)):
+    for work in (lambda: httpd.serve_forever(0.2), worker.keep_measuring, lambda: warm_up(worker)):
         threading.Thread(target=work, daemon=True).start()
     live(worker, httpd)
 
@@ -609,8 +604,10 @@ def warm_up(worker):
         connection.connect(worker.socket)
         connection.sendall(head.encode() + body)
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
-    status = answer.split(b"\r\n", 1)[0].split(b" ")
-    worker.events.put(("warm", None) if b"200" in status else ("died", RuntimeError("the warm-up failed: %r" % answer[-300:])))
+    if answer.split(b" ", 2)[1] == b"200":
+        worker.events.put(("warm", None))
+    else:
+        worker.events.put(("died", RuntimeError("the warm-up failed: %r" % answer[-300:])))
 
 
 def live(worker, httpd):
@@ -647,9 +644,9 @@ def ready(worker):
 
 def stop(worker, httpd):
     """Takes nothing more, finishes what it has, and gives the memory back before it ends."""
-    worker.stopping = True
     if worker.phase == "ready":
-        os.unlink(worker.socket)
+        with contextlib.suppress(OSError):
+            os.unlink(worker.socket)
         httpd.shutdown()
         httpd.server_close()
         while worker.in_flight:
@@ -693,9 +690,9 @@ def main():
         return 2
 
     def on_signal(number, _frame):
-        if worker.stopping:
+        if worker.told_to_stop:
             os._exit(128 + number)
-        worker.stopping = True
+        worker.told_to_stop = True
         worker.events.put(("stop", None))
 
     signal.signal(signal.SIGTERM, on_signal)
@@ -728,9 +725,9 @@ def main():
     server.run = lambda _host, _port, provider, **_: bridge(worker, server, provider)
     try:
         server.main()
-    except OSError as error:
-        say("cannot bind %s: %s" % (worker.socket, error))
-    return 1
+    except BaseException as error:  # with mlx_lm's thread alive the process would not end by itself
+        say("%s: %s" % (type(error).__name__, error))
+    end(worker, 1)
 
 
 if __name__ == "__main__":
