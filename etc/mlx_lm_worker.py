@@ -11,8 +11,8 @@ Three kinds of threads share one `Worker`. The generation thread is mlx_lm's: it
 change MLX. HTTP threads read published numbers and never touch MLX, so `/status` answers while generation is wedged.
 The main thread waits for events and is the only one that ends the process. How mlx_lm is held: docs/mlx_lm.md.
 
-Needs mlx and mlx_lm, nothing else. Exit: 0 stopped or lease over, 1 failed (the last line on stderr says why), 2 not
-started by mlxsupd, 143 a second SIGTERM.
+Needs mlx and mlx_lm, nothing else. Exit: 0 stopped or lease over; 1 failed, and the last line on stderr says why; 2 not
+started by mlxsupd; 143 told twice to stop.
 """
 
 import concurrent.futures
@@ -164,10 +164,8 @@ class Source:
         return self.config.get(key) or self.config.get("text_config", {}).get(key)
 
 
-def cost_of_a_sequence(model):
+def cost_of_a_sequence(model, make_prompt_cache):
     """Bytes that one more token costs, and bytes that a sequence costs whatever its length; seen on one token."""
-    from mlx_lm.models.cache import make_prompt_cache
-
     cache = make_prompt_cache(model)
     model(mx.zeros((1, 1), dtype=mx.int32), cache=cache)
     mx.eval([layer.state for layer in cache])
@@ -252,7 +250,7 @@ class Worker:
         }
 
     def refusal(self, headers):
-        """Why a command is not obeyed, or nothing. It must be meant for this process and come from the latest daemon."""
+        """Why a command is not obeyed, or nothing: it must be meant for us and come from the latest daemon."""
         if not self.nonce:
             return None
         if headers.get("x-mlxsup-nonce") != self.nonce:
@@ -289,15 +287,11 @@ class Worker:
 
     # --- the generation thread ---
 
-    def loaded(self, model):
-        from mlx.utils import tree_flatten
-
-        arrays = [array for _, array in tree_flatten(model.parameters())]
-        self.phase, self.bytes_done = "warming", self.source.bytes
+    def loaded(self, arrays, token, fixed):
         precision, packed = str(arrays[0].dtype).split(".")[-1], self.source.config.get("quantization")
         if packed:
-            precision = "{bits}-bit {mode}, group {group_size}".format(**{"mode": "affine", **packed})
-        token, fixed = cost_of_a_sequence(model)
+            packed = {"bits": "mixed", "group_size": "mixed", "mode": "affine", **packed}
+            precision = "{bits}-bit {mode}, group {group_size}".format(**packed)
         longest = self.source.of_config("max_position_embeddings") or self.settings.context or 32768
         self.model = {
             "name": self.source.name, "architecture": str(self.source.of_config("model_type")), "precision": precision,
@@ -305,7 +299,6 @@ class Worker:
             "weights_bytes": sum(array.nbytes for array in arrays), "kv_bytes_per_token": token,
             "fixed_bytes_per_sequence": fixed, "context_tokens": min(self.settings.context or longest, longest),
         }
-        mx.clear_cache()
 
     def step(self, generated=0):
         """One step of the engine has ended; now is the moment to tell MLX anything."""
@@ -339,6 +332,18 @@ class Worker:
             self.kept_warm = now
 
 
+class TooLong(ValueError):
+    """A prompt that leaves no room for an answer."""
+
+
+class Refused(BaseException):
+    """A request that cannot be taken. Not an Exception: to those mlx_lm answers 404 by itself."""
+
+    def __init__(self, code, message):
+        super().__init__(message)
+        self.code = code
+
+
 # What is mixed in before mlx_lm's own classes; `worker` is filled in by `bridge`.
 
 
@@ -359,12 +364,24 @@ class GeneratorPart:
         if timeout is not None:  # mlx_lm only waits here when nothing runs
             self.worker.idle()
         self.worker.between_steps()
-        return super()._next_request(timeout)
+        request = super()._next_request(timeout)
+        if request is not None and not self.worker.active:
+            self.worker.active = 1  # until the first step has counted
+        return request
+
+    def _tokenize(self, tokenizer, request, args):
+        """mlx_lm knows no context length: what is too long is refused, and an answer ends where the context does."""
+        tokenized, context = super()._tokenize(tokenizer, request, args), self.worker.model["context_tokens"]
+        if len(tokenized[0]) >= context:
+            raise TooLong("This model's maximum context length is %d tokens. However, you requested %d tokens in the "
+                          "messages; shorten them." % (context, len(tokenized[0])))
+        args.max_tokens = min(args.max_tokens, context - len(tokenized[0]))
+        return tokenized
 
     def generate(self, request, generation_args, progress_callback=None):
         asked = generation_args.model
         if asked.adapter is not None or asked.draft not in (None, "default_model"):
-            raise ValueError("a supervised worker serves one model: `adapters` and `draft_model` cannot be chosen here")
+            raise Refused("invalid_value", "this worker serves one model; leave out `adapters` and `draft_model`")
         # One name for the one model: another would make mlx_lm drain the batch, or load something else.
         generation_args.model = type(asked)(model="default_model", draft="default_model", adapter=None)
         self.worker.count("requests")
@@ -378,7 +395,8 @@ class GeneratorPart:
             context, tokens = super().generate(request, generation_args, progress_callback=progress)
         except Exception as error:
             self._hold_if_broken(error)
-            raise
+            code = "context_length_exceeded" if isinstance(error, TooLong) else "invalid_value"
+            raise Refused(code, str(error)) from error
         return context, self._counted(context, tokens)
 
     def _counted(self, context, tokens):
@@ -478,6 +496,8 @@ class HandlerPart:
             self.worker.here.connection = self.connection
             try:
                 super().do_POST()
+            except Refused as refused:
+                self._refuse(400, "invalid_request_error", refused.code, str(refused))
             except ConnectionError:
                 pass  # hung up: counted where it was noticed
             except Exception as error:
@@ -535,8 +555,8 @@ class UnixServer(http.server.ThreadingHTTPServer):
     def server_bind(self):
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISSOCK(os.lstat(self.server_address).st_mode):
-                raise OSError("there is a file that is not a socket")
-            os.unlink(self.server_address)  # the daemon gives every generation a path of its own: this one is stale
+                raise OSError("cannot bind %s: there is a file that is not a socket" % self.server_address)
+            os.unlink(self.server_address)  # stale: the daemon gives every generation a path of its own
         before = os.umask(0o177)
         try:
             socketserver.TCPServer.server_bind(self)
@@ -570,6 +590,8 @@ def no_network(*_, **__):
 def bridge(worker, server, provider):
     """Takes the place of mlx_lm.server.run: the same parts, on our socket. Returns only by ending the process."""
 
+    from mlx.utils import tree_flatten
+
     def mixed(part, base):
         return type(base.__name__, (part, base), {"worker": worker})
 
@@ -582,7 +604,10 @@ def bridge(worker, server, provider):
 
     def load_and_tell(*arguments, **options):
         load(*arguments, **options)
-        worker.loaded(provider.model)
+        worker.phase, worker.bytes_done = "warming", worker.source.bytes
+        arrays = [array for _, array in tree_flatten(provider.model.parameters())]
+        worker.loaded(arrays, *cost_of_a_sequence(provider.model, server.make_prompt_cache))
+        mx.clear_cache()
 
     provider._load = load_and_tell
     handler, mlx_version = mixed(HandlerPart, server.APIHandler), server.get_system_fingerprint()
@@ -655,9 +680,11 @@ def stop(worker, httpd):
                 if what == "died":
                     broken(worker, detail)
         threading.Thread(target=worker.generator.stop_and_join, daemon=True).start()
-        what, detail = worker.events.get()
-        if what == "died":
-            broken(worker, detail)
+        what = None
+        while what != "ended":
+            what, detail = worker.events.get()
+            if what == "died":
+                broken(worker, detail)
         gc.collect()
         mx.clear_cache()
     end(worker, 0)
@@ -715,15 +742,15 @@ def main():
     worker.limits = Limits(worker.settings, worker.source.bytes)
     worker.limits.apply()
 
-    from mlx_lm import server  # only now: what it finds in mlx.core is what `apply` left there
-
     arguments = ["--model", str(worker.source.folder), "--max-tokens", str(worker.settings.default_max_tokens)]
     slots = worker.settings.slots
     if slots is not None:
         arguments += ["--decode-concurrency", str(slots), "--prompt-concurrency", str(min(slots, 8))]
     sys.argv = ["mlx_lm.server"] + arguments
-    server.run = lambda _host, _port, provider, **_: bridge(worker, server, provider)
     try:
+        from mlx_lm import server  # only now: what it finds in mlx.core is what `apply` left there
+
+        server.run = lambda _host, _port, provider, **_: bridge(worker, server, provider)
         server.main()
     except BaseException as error:  # with mlx_lm's thread alive the process would not end by itself
         say("%s: %s" % (type(error).__name__, error))

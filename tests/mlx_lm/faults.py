@@ -34,7 +34,9 @@ import mlx_lm.models.llama as llama  # noqa: E402
 
 # By its name in sys.modules: mlx_lm.generate is also a function. Both ways of generating ask through it.
 generate = sys.modules["mlx_lm.generate"]
-generate.maybe_set_recommended_wired_limit = recorded("mlx_lm_asks", generate.maybe_set_recommended_wired_limit)
+ask = getattr(generate, "maybe_set_recommended_wired_limit", None)
+if ask is not None:
+    generate.maybe_set_recommended_wired_limit = recorded("mlx_lm_asks", ask)
 forward = llama.Model.__call__
 
 

@@ -144,7 +144,7 @@ class Serving(unittest.TestCase):
 
     def test_one_model_nothing_from_the_network_and_no_prompt_in_the_log(self):
         code, text = self.bridge.ask("POST", "/v1/chat/completions", chat(FRANCE, adapters="/somewhere"))
-        self.assertEqual(code, 404)
+        self.assertEqual(code, 400)
         self.assertIn("one model", text)
         image = [{"type": "image_url", "image_url": {"url": "http://127.0.0.1:9/secret-word.png"}}]
         code, text = self.bridge.ask("POST", "/v1/chat/completions", chat(image))
@@ -196,6 +196,17 @@ class Starting(BridgeTest):
         bridge.answer(FRANCE, max_tokens=2)
         self.assertNotIn("set_wired_limit", [call[0] for call in bridge.calls()])
         self.assertIsNone(bridge.status()["memory"]["wired_limit_bytes"])
+
+    def test_the_context_bounds_prompt_and_answer(self):
+        bridge = self.start(context=64).ready()
+        code, text = bridge.ask("POST", "/v1/chat/completions", chat("word " * 64))
+        self.assertEqual((code, json.loads(text)["error"]["code"]), (400, "context_length_exceeded"))
+        self.assertRegex(text, r"maximum context length is 64 tokens. However, you requested \d+ tokens")
+        code, text = bridge.ask("POST", "/v1/chat/completions", chat(LONG, max_tokens=500))
+        reply = json.loads(text)
+        self.assertEqual((code, reply["usage"]["total_tokens"]), (200, 64))
+        self.assertEqual(reply["choices"][0]["finish_reason"], "length")
+        self.assertEqual(bridge.status()["model"]["context_tokens"], 64)
 
     def test_a_model_that_is_not_there_says_how_to_get_it(self):
         bridge = self.start(model="some-owner/No-Such-Model")
