@@ -2,7 +2,7 @@
 # Kept to what the make of macOS (GNU make 3.81) understands.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup mlx model build test schedule-oracle sim sim-mutations continuity chaos lint fmt check-macos deny demo plist run seams sim sim-mutations
+.PHONY: help setup mlx mlx-lm model build test test-mlx-lm schedule-oracle sim sim-mutations continuity chaos lint fmt check-macos deny demo plist run seams sim sim-mutations
 
 CARGO ?= cargo
 # Fault injection for the tests; never part of a release build.
@@ -20,6 +20,9 @@ mlx: ## real MLX for mlx-rs, under target/mlx
 model: ## the small real model, under target/models
 	@sh etc/setup/model.sh
 
+mlx-lm: model ## mlx_lm and the small model as a folder, under target/mlx-lm and target/models
+	@sh etc/setup/mlx_lm.sh
+
 build: mlx ## release binaries, in target/release
 	$(CARGO) build --locked --release --workspace --bins
 
@@ -31,6 +34,10 @@ test: setup ## everything that must pass: unit, integration and documentation te
 	else \
 		set -x; $(CARGO) test --locked --no-fail-fast --workspace $(TEST_FEATURES) --lib --bins --tests; \
 	fi
+
+# The Python side of `engine = "mlx_lm"` by itself: docs/mlx_lm.md.
+test-mlx-lm: mlx-lm ## mlx_lm.server under supervision, with the small model (some minutes)
+	target/mlx-lm/bin/python -B tests/mlx_lm/test_worker.py
 
 # `make test` takes two of the fifteen years for schedules that fire often.
 schedule-oracle: ## crontab text across fifteen years of clock changes, against croner (a minute or two)

@@ -3,7 +3,7 @@
 
 Runs the real mlx_lm.server, unchanged, and adds what a supervisor needs:
 
-    mlxsupd ── spawn: MLXSUP_* environment ──▶ this process ── one newline on MLXSUP_READY_FD ──▶ mlxsupd
+    mlxsupd ── MLXSUP_* environment ──▶ this process ── one newline on MLXSUP_READY_FD ──▶ mlxsupd
     mlxsupd ── GET /status, POST /control/{clear-cache,limits} ──▶ answered here
     mlxsupd ── /v1/…, /health ──▶ answered by mlx_lm's own handler, on the same Unix socket
 
@@ -11,8 +11,8 @@ Three kinds of threads share one `Worker`. The generation thread is mlx_lm's: it
 change MLX. HTTP threads read published numbers and never touch MLX, so `/status` answers while generation is wedged.
 The main thread waits for events and is the only one that ends the process. How mlx_lm is held: docs/mlx_lm.md.
 
-Needs mlx and mlx_lm, nothing else. Exit: 0 stopped or lease over, 1 failed (the last line on stderr says why), 2 not
-started by mlxsupd, 143 a second SIGTERM.
+Needs mlx and mlx_lm, nothing else. Exit: 0 stopped or lease over; 1 failed, and the last line on stderr says why; 2 not
+started by mlxsupd; 143 told twice to stop.
 """
 
 import concurrent.futures
@@ -72,7 +72,7 @@ class Limits:
     """
 
     def __init__(self, settings, weights_bytes):
-        device = getattr(mx, "device_info", mx.metal.device_info)()
+        device = (getattr(mx, "device_info", None) or mx.metal.device_info)()
         self.recommended = device.get("max_recommended_working_set_size")
         total = device.get("memory_size") or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         reserve = max(8 * GIB, total // 100 * 12)
@@ -122,32 +122,27 @@ class Limits:
 
 
 class Source:
-    """The model's folder, found on this machine or nowhere."""
+    """The model's folder: as given, or from the hub cache. Nothing is fetched."""
 
     def __init__(self, model):
-        self.folder = self._find(model)
-        self.name = model if "/" in model and not os.path.exists(os.path.expanduser(model)) else self.folder.name
+        path = pathlib.Path(os.path.expanduser(model))
+        if path.is_file():
+            raise FileNotFoundError(
+                "mlx_lm reads folders with config.json, and `%s` is a file; engine = \"native\" reads GGUF" % model)
+        cache = pathlib.Path(os.environ.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface"), "hub")
+        cache = pathlib.Path(os.environ.get("HF_HUB_CACHE") or cache)
+        self.name, self.folder = path.resolve().name, path.resolve()
+        if not path.exists():
+            self.name, cached = model, cache / ("models--" + model.replace("/", "--"))
+            with contextlib.suppress(OSError):
+                self.folder = cached / "snapshots" / (cached / "refs" / "main").read_text().strip()
+        if not (self.folder / "config.json").is_file():
+            raise FileNotFoundError(
+                "no model `%s`: it is neither a folder with config.json nor in the hub cache %s; give a folder, or fetch "
+                "a hub id with: hf download %s" % (model, cache, "OWNER/NAME" if model[:1] in "/.~" else model))
         self.config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
         self.weights = sorted(self.folder.glob("model*.safetensors"))
         self.bytes = sum(file.stat().st_size for file in self.weights)
-
-    @staticmethod
-    def _find(model):
-        path = pathlib.Path(os.path.expanduser(model))
-        if path.is_file():
-            raise FileNotFoundError("mlx_lm reads model folders, not single files: `%s` needs engine = \"native\", or a "
-                                    "folder with config.json" % model)
-        if (path / "config.json").is_file():
-            return path.resolve()
-        home = os.environ.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface")
-        hub = pathlib.Path(os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub"))
-        cached = hub / ("models--" + model.replace("/", "--"))
-        with contextlib.suppress(OSError):
-            snapshot = cached / "snapshots" / (cached / "refs" / "main").read_text().strip()
-            if (snapshot / "config.json").is_file():
-                return snapshot
-        raise FileNotFoundError("no model `%s`: it is neither a folder with config.json nor in the hub cache %s; fetch "
-                                "it with: hf download %s" % (model, hub, model))
 
     def fingerprint(self):
         """Digest of texts, and of sizes, heads and samples of the weights: milliseconds even for 35 GB."""
@@ -169,10 +164,8 @@ class Source:
         return self.config.get(key) or self.config.get("text_config", {}).get(key)
 
 
-def cost_of_a_sequence(model):
+def cost_of_a_sequence(model, make_prompt_cache):
     """Bytes that one more token costs, and bytes that a sequence costs whatever its length; seen on one token."""
-    from mlx_lm.models.cache import make_prompt_cache
-
     cache = make_prompt_cache(model)
     model(mx.zeros((1, 1), dtype=mx.int32), cache=cache)
     mx.eval([layer.state for layer in cache])
@@ -219,8 +212,8 @@ class Worker:
         self.events = queue.SimpleQueue()  # (what, detail) for the main thread
         self.commands = queue.SimpleQueue()  # (future, work) for the generation thread
         self.here = threading.local()  # .connection: whose request this HTTP thread serves
-        self.limits = self.source = self.generator = self.model = self.failure = None
-        self.fingerprint, self.phase, self.stopping = "", "loading", False
+        self.device = self.limits = self.source = self.generator = self.model = self.failure = None
+        self.fingerprint, self.phase, self.told_to_stop = "", "loading", False
         self.memory, self.bytes_done, self.slots = {}, 0, 0
         self.steps, self.last_step, self.active, self.pending, self.kv_bytes = 0, None, 0, 0, 0
         self.clear_due, self.kept_warm = False, 0.0
@@ -257,7 +250,7 @@ class Worker:
         }
 
     def refusal(self, headers):
-        """Why a command is not obeyed, or nothing: it must be meant for this process and come from the latest daemon."""
+        """Why a command is not obeyed, or nothing: it must be meant for us and come from the latest daemon."""
         if not self.nonce:
             return None
         if headers.get("x-mlxsup-nonce") != self.nonce:
@@ -294,24 +287,18 @@ class Worker:
 
     # --- the generation thread ---
 
-    def loaded(self, model):
-        from mlx.utils import tree_flatten
-
-        arrays = [array for _, array in tree_flatten(model.parameters())]
-        self.phase, self.bytes_done = "warming", self.source.bytes
-        packed = self.source.config.get("quantization")
-        precision = str(arrays[0].dtype).split(".")[-1] if arrays else "unknown"
+    def loaded(self, arrays, token, fixed):
+        precision, packed = str(arrays[0].dtype).split(".")[-1], self.source.config.get("quantization")
         if packed:
-            precision = "%s-bit %s, group %s" % (packed.get("bits"), packed.get("mode", "affine"), packed.get("group_size"))
-        token, fixed = cost_of_a_sequence(model)
+            packed = {"bits": "mixed", "group_size": "mixed", "mode": "affine", **packed}
+            precision = "{bits}-bit {mode}, group {group_size}".format(**packed)
         longest = self.source.of_config("max_position_embeddings") or self.settings.context or 32768
         self.model = {
             "name": self.source.name, "architecture": str(self.source.of_config("model_type")), "precision": precision,
-            "device": "gpu" if mx.default_device() == mx.gpu else "cpu",
+            "device": "gpu" if self.device == mx.gpu else "cpu",
             "weights_bytes": sum(array.nbytes for array in arrays), "kv_bytes_per_token": token,
             "fixed_bytes_per_sequence": fixed, "context_tokens": min(self.settings.context or longest, longest),
         }
-        mx.clear_cache()
 
     def step(self, generated=0):
         """One step of the engine has ended; now is the moment to tell MLX anything."""
@@ -323,9 +310,12 @@ class Worker:
     def between_steps(self):
         while not self.commands.empty():
             reply, work = self.commands.get()
-            work()
-            self.measure()
-            reply.set_result(self.memory)
+            try:
+                work()
+                self.measure()
+                reply.set_result(self.memory)
+            except Exception as error:  # a command that MLX refuses ends nobody's answer
+                reply.set_exception(error)
         if self.clear_due:
             self.clear_due = False
             self.clear_cache()
@@ -336,10 +326,22 @@ class Worker:
 
     def idle(self):
         self.active = self.pending = self.kv_bytes = 0
-        warm_ms = self.settings.idle_keep_warm_ms
-        if warm_ms and self.model and self.model["device"] == "gpu" and time.monotonic() - self.kept_warm > warm_ms / 1e3:
+        every_ms, now = self.settings.idle_keep_warm_ms, time.monotonic()
+        if every_ms and self.device == mx.gpu and now - self.kept_warm > every_ms / 1000:
             mx.eval(mx.zeros(1) + 1)  # any use of the GPU renews the residency of all weights
-            self.kept_warm = time.monotonic()
+            self.kept_warm = now
+
+
+class TooLong(ValueError):
+    """A prompt that leaves no room for an answer."""
+
+
+class Refused(BaseException):
+    """A request that cannot be taken. Not an Exception: to those mlx_lm answers 404 by itself."""
+
+    def __init__(self, code, message):
+        super().__init__(message)
+        self.code = code
 
 
 # What is mixed in before mlx_lm's own classes; `worker` is filled in by `bridge`.
@@ -362,12 +364,24 @@ class GeneratorPart:
         if timeout is not None:  # mlx_lm only waits here when nothing runs
             self.worker.idle()
         self.worker.between_steps()
-        return super()._next_request(timeout)
+        request = super()._next_request(timeout)
+        if request is not None and not self.worker.active:
+            self.worker.active = 1  # until the first step has counted
+        return request
+
+    def _tokenize(self, tokenizer, request, args):
+        """mlx_lm knows no context length: what is too long is refused, and an answer ends where the context does."""
+        tokenized, context = super()._tokenize(tokenizer, request, args), self.worker.model["context_tokens"]
+        if len(tokenized[0]) >= context:
+            raise TooLong("This model's maximum context length is %d tokens. However, you requested %d tokens in the "
+                          "messages; shorten them." % (context, len(tokenized[0])))
+        args.max_tokens = min(args.max_tokens, context - len(tokenized[0]))
+        return tokenized
 
     def generate(self, request, generation_args, progress_callback=None):
         asked = generation_args.model
         if asked.adapter is not None or asked.draft not in (None, "default_model"):
-            raise ValueError("a supervised worker serves one model: `adapters` and `draft_model` cannot be chosen here")
+            raise Refused("invalid_value", "this worker serves one model; leave out `adapters` and `draft_model`")
         # One name for the one model: another would make mlx_lm drain the batch, or load something else.
         generation_args.model = type(asked)(model="default_model", draft="default_model", adapter=None)
         self.worker.count("requests")
@@ -380,8 +394,9 @@ class GeneratorPart:
         try:
             context, tokens = super().generate(request, generation_args, progress_callback=progress)
         except Exception as error:
-            self._broken(error)
-            raise
+            self._hold_if_broken(error)
+            code = "context_length_exceeded" if isinstance(error, TooLong) else "invalid_value"
+            raise Refused(code, str(error)) from error
         return context, self._counted(context, tokens)
 
     def _counted(self, context, tokens):
@@ -398,7 +413,8 @@ class GeneratorPart:
             self.worker.count("cancelled")
             raise
         except Exception as error:
-            self._broken(error)
+            self.worker.count("failed")
+            self._hold_if_broken(error)
             raise
         finally:
             if 0 < self.worker.settings.clear_cache_after_tokens <= count:
@@ -413,10 +429,9 @@ class GeneratorPart:
         if gone:
             raise ConnectionAbortedError("the client hung up")
 
-    def _broken(self, error):
-        """A request failed. Where the whole engine is broken, nothing is answered: the end of the process is what the
-        daemon must see, because it gives unanswered requests to the next worker."""
-        self.worker.count("failed")
+    def _hold_if_broken(self, error):
+        """Where the engine itself is broken nothing is answered: the daemon must see the end of the process, because it
+        gives unanswered requests to the next worker."""
         if "[METAL]" in str(error):  # MLX goes on after a GPU error, with memory that nobody vouches for
             self.worker.events.put(("died", error))
         elif self._generation_thread.is_alive():
@@ -481,11 +496,13 @@ class HandlerPart:
             self.worker.here.connection = self.connection
             try:
                 super().do_POST()
+            except Refused as refused:
+                self._refuse(400, "invalid_request_error", refused.code, str(refused))
             except ConnectionError:
                 pass  # hung up: counted where it was noticed
             except Exception as error:
                 self.server.handle_error(self.connection, self.client_address)
-                # mlx_lm has prepared "200" and sent nothing when a plain answer breaks; of a stream nothing can be mended.
+                # Of a plain answer that breaks mlx_lm has prepared "200" and sent nothing. A stream just ends.
                 if getattr(self, "_headers_buffer", None):
                     self._headers_buffer = []
                     self._refuse(500, "server_error", "engine_error", "the engine failed: %s" % error)
@@ -493,28 +510,25 @@ class HandlerPart:
                 self.worker.last_contact = time.monotonic()
 
     def _command(self):
-        worker, why = self.worker, self.worker.refusal(self.headers)
-        if why:
-            self._refuse(409, "invalid_request_error", "stale_command", why)
-            return
-        if self.path == "/control/clear-cache":
-            work = worker.clear_cache
-        elif self.path == "/control/limits":
-            try:
-                body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
-                work = functools.partial(worker.limits.change, **Limits.checked(body))
-            except (ValueError, AttributeError) as error:
-                self._refuse(400, "invalid_request_error", "invalid_value", "the limits were not understood: %s" % error)
-                return
-        else:
-            self._refuse(404, "invalid_request_error", "not_found", "no such command: %s" % self.path)
-            return
-        reply = concurrent.futures.Future()
-        worker.commands.put((reply, work))
+        worker, invalid = self.worker, "invalid_request_error"
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        stale = worker.refusal(self.headers)
         try:
+            if stale:
+                return self._refuse(409, invalid, "stale_command", stale)
+            if self.path == "/control/clear-cache":
+                work = worker.clear_cache
+            elif self.path == "/control/limits":
+                work = functools.partial(worker.limits.change, **Limits.checked(json.loads(body)))
+            else:
+                return self._refuse(404, invalid, "not_found", "no such command: %s" % self.path)
+            reply = concurrent.futures.Future()
+            worker.commands.put((reply, work))
             self._reply(200, reply.result(COMMAND_S))
         except concurrent.futures.TimeoutError:
             self._refuse(503, "server_error", "engine_busy", "the engine's step did not end within %d s" % COMMAND_S)
+        except (ValueError, AttributeError, TypeError, OverflowError) as error:
+            self._refuse(400, invalid, "invalid_value", "the command was not understood: %s" % error)
 
     def _refuse(self, code, kind, name, message):
         self._reply(code, {"error": {"message": message, "type": kind, "param": None, "code": name}})
@@ -541,8 +555,8 @@ class UnixServer(http.server.ThreadingHTTPServer):
     def server_bind(self):
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISSOCK(os.lstat(self.server_address).st_mode):
-                raise OSError("there is a file that is not a socket")
-            os.unlink(self.server_address)  # the daemon gives every generation a path of its own: this one is stale
+                raise OSError("cannot bind %s: there is a file that is not a socket" % self.server_address)
+            os.unlink(self.server_address)  # stale: the daemon gives every generation a path of its own
         before = os.umask(0o177)
         try:
             socketserver.TCPServer.server_bind(self)
@@ -565,7 +579,8 @@ class Withheld(logging.Handler):
     """mlx_lm logs request bodies it cannot read. Told is that and where, not what."""
 
     def emit(self, record):
-        say("%s from %s:%d (text withheld: it may quote a request)" % (record.levelname, record.filename, record.lineno))
+        place = "%s from %s:%d" % (record.levelname.lower(), record.filename, record.lineno)
+        say(place + " (text withheld: it may quote a request)")
 
 
 def no_network(*_, **__):
@@ -575,19 +590,24 @@ def no_network(*_, **__):
 def bridge(worker, server, provider):
     """Takes the place of mlx_lm.server.run: the same parts, on our socket. Returns only by ending the process."""
 
+    from mlx.utils import tree_flatten
+
     def mixed(part, base):
         return type(base.__name__, (part, base), {"worker": worker})
 
     server.BatchGenerator = mixed(BatchPart, server.BatchGenerator)
     server.stream_generate = counting(worker, server.stream_generate)
     server.urlopen = no_network
-    server.scan_cache_dir = lambda: types.SimpleNamespace(repos=())  # /v1/models: the one it serves, not all that lie about
+    server.scan_cache_dir = lambda: types.SimpleNamespace(repos=())  # so /v1/models names the one model it serves
     worker.slots = provider.cli_args.decode_concurrency
     load = provider._load
 
     def load_and_tell(*arguments, **options):
         load(*arguments, **options)
-        worker.loaded(provider.model)
+        worker.phase, worker.bytes_done = "warming", worker.source.bytes
+        arrays = [array for _, array in tree_flatten(provider.model.parameters())]
+        worker.loaded(arrays, *cost_of_a_sequence(provider.model, server.make_prompt_cache))
+        mx.clear_cache()
 
     provider._load = load_and_tell
     handler, mlx_version = mixed(HandlerPart, server.APIHandler), server.get_system_fingerprint()
@@ -596,7 +616,7 @@ def bridge(worker, server, provider):
     room = max(GIB // 2, (worker.limits.memory - worker.source.bytes) // 4)
     saved = server.LRUPromptCache(provider.cli_args.prompt_cache_size, room)
     worker.generator = mixed(GeneratorPart, server.ResponseGenerator)(provider, saved)
-    for work in (functools.partial(httpd.serve_forever, 0.2), worker.keep_measuring, functools.partial(warm_up, worker)):
+    for work in (lambda: httpd.serve_forever(0.2), worker.keep_measuring, lambda: warm_up(worker)):
         threading.Thread(target=work, daemon=True).start()
     live(worker, httpd)
 
@@ -609,8 +629,10 @@ def warm_up(worker):
         connection.connect(worker.socket)
         connection.sendall(head.encode() + body)
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
-    status = answer.split(b"\r\n", 1)[0].split(b" ")
-    worker.events.put(("warm", None) if b"200" in status else ("died", RuntimeError("the warm-up failed: %r" % answer[-300:])))
+    if answer.split(b" ", 2)[1] == b"200":
+        worker.events.put(("warm", None))
+    else:
+        worker.events.put(("died", RuntimeError("the warm-up failed: %r" % answer[-300:])))
 
 
 def live(worker, httpd):
@@ -647,9 +669,9 @@ def ready(worker):
 
 def stop(worker, httpd):
     """Takes nothing more, finishes what it has, and gives the memory back before it ends."""
-    worker.stopping = True
     if worker.phase == "ready":
-        os.unlink(worker.socket)
+        with contextlib.suppress(OSError):
+            os.unlink(worker.socket)
         httpd.shutdown()
         httpd.server_close()
         while worker.in_flight:
@@ -658,9 +680,11 @@ def stop(worker, httpd):
                 if what == "died":
                     broken(worker, detail)
         threading.Thread(target=worker.generator.stop_and_join, daemon=True).start()
-        what, detail = worker.events.get()
-        if what == "died":
-            broken(worker, detail)
+        what = None
+        while what != "ended":
+            what, detail = worker.events.get()
+            if what == "died":
+                broken(worker, detail)
         gc.collect()
         mx.clear_cache()
     end(worker, 0)
@@ -693,9 +717,9 @@ def main():
         return 2
 
     def on_signal(number, _frame):
-        if worker.stopping:
+        if worker.told_to_stop:
             os._exit(128 + number)
-        worker.stopping = True
+        worker.told_to_stop = True
         worker.events.put(("stop", None))
 
     signal.signal(signal.SIGTERM, on_signal)
@@ -718,19 +742,19 @@ def main():
     worker.limits = Limits(worker.settings, worker.source.bytes)
     worker.limits.apply()
 
-    from mlx_lm import server  # only now: what it finds in mlx.core is what `apply` left there
-
     arguments = ["--model", str(worker.source.folder), "--max-tokens", str(worker.settings.default_max_tokens)]
     slots = worker.settings.slots
     if slots is not None:
         arguments += ["--decode-concurrency", str(slots), "--prompt-concurrency", str(min(slots, 8))]
     sys.argv = ["mlx_lm.server"] + arguments
-    server.run = lambda _host, _port, provider, **_: bridge(worker, server, provider)
     try:
+        from mlx_lm import server  # only now: what it finds in mlx.core is what `apply` left there
+
+        server.run = lambda _host, _port, provider, **_: bridge(worker, server, provider)
         server.main()
-    except OSError as error:
-        say("cannot bind %s: %s" % (worker.socket, error))
-    return 1
+    except BaseException as error:  # with mlx_lm's thread alive the process would not end by itself
+        say("%s: %s" % (type(error).__name__, error))
+    end(worker, 1)
 
 
 if __name__ == "__main__":
