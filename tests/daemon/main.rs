@@ -30,6 +30,8 @@ mod rules;
 mod schedules;
 mod start_refused;
 mod stops;
+mod strangers;
 mod takeovers;
+mod tcp;
 mod unloads;
 mod upgrades;
