@@ -72,7 +72,7 @@ pub async fn serve(listener: UnixListener, control: Control, mut doorway: Doorwa
 async fn connection(stream: UnixStream, control: Control, guest: Guest) {
     let us = nix::unistd::geteuid().as_raw();
     match stream.peer_cred() {
-        Ok(peer) if peer.uid() == us || peer.uid() == 0 => {}
+        Ok(peer) if may_steer(peer.uid(), us) => {}
         Ok(peer) => {
             tracing::warn!(uid = peer.uid(), "control socket: refused a foreign uid");
             return;
@@ -98,6 +98,11 @@ async fn connection(stream: UnixStream, control: Control, guest: Guest) {
     if let Err(error) = served {
         tracing::debug!(%error, "control connection ended");
     }
+}
+
+/// The owner and root; `listen.allow_uids` is for clients.
+const fn may_steer(peer: u32, owner: u32) -> bool {
+    peer == owner || peer == 0
 }
 
 async fn answer(request: HttpRequest<Incoming>, control: Control) -> Response<Body> {
@@ -254,5 +259,16 @@ impl hyper::body::Body for Lines {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         self.lines.poll_recv(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owner_and_root_steer_and_nobody_else() {
+        assert!(may_steer(501, 501) && may_steer(0, 501) && may_steer(0, 0));
+        assert!(!may_steer(502, 501) && !may_steer(501, 0));
     }
 }

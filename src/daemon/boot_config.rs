@@ -7,10 +7,11 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{DaemonError, Options, worker_command};
 use crate::config::{self, Config, LoadError, Problem};
+use crate::gateway::Access;
 
 /// In the home: the text that was last accepted, at boot or by a reload.
 const LAST_GOOD: &str = "mlxsup.last-good.toml";
@@ -22,6 +23,8 @@ pub struct BootConfig {
     pub config: Config,
     /// Where it came from.
     pub verdict: Verdict,
+    /// How TCP clients are let in.
+    pub access: Access,
 }
 
 /// What became of the configuration file.
@@ -29,6 +32,11 @@ pub struct BootConfig {
 pub enum Verdict {
     /// It is served.
     Accepted,
+    /// It is served, but nobody comes in over TCP: its key file is bad.
+    WithoutKeys {
+        /// Of the key file, one line each.
+        problems: Vec<String>,
+    },
     /// It is bad, and the last accepted one is served.
     LastGood {
         /// Of the bad one, one line each.
@@ -52,15 +60,28 @@ pub struct Rejection {
     pub problems: Vec<String>,
 }
 
-/// Judges home, file and machine, and changes nothing.
+/// Judges home, file, machine and keys, and changes nothing.
 ///
 /// # Errors
 /// The first of them that would keep the daemon from starting.
-pub fn judge(options: &Options) -> Result<Config, Rejection> {
+pub fn judge(options: &Options) -> Result<(Config, Access), Rejection> {
     // First, as a home out of reach would otherwise be told as a configuration that is missing or out of reach.
     super::home::judge(&options.home).map_err(|error| Rejection::of(error.into()))?;
-    let file = options.config.clone().unwrap_or_else(|| options.home.join("mlxsup.toml"));
-    judge_file(&file, &options.home)
+    let config = judge_file(&file_of(options), &options.home)?;
+    let access = judge_keys(&config, &options.home)?;
+    Ok((config, access))
+}
+
+fn file_of(options: &Options) -> PathBuf {
+    options.config.clone().unwrap_or_else(|| options.home.join("mlxsup.toml"))
+}
+
+/// Reads the keys that this configuration names.
+///
+/// # Errors
+/// All problems of the key file.
+pub fn judge_keys(config: &Config, home: &Path) -> Result<Access, Rejection> {
+    Access::load(config, home).map_err(|problems| Rejection::of_all(&problems))
 }
 
 /// Judges a file for this home on this machine.
@@ -71,9 +92,7 @@ pub fn judge_file(file: &Path, home: &Path) -> Result<Config, Rejection> {
     let config = config::load(file).map_err(|error| Rejection::of(error.into()))?;
     let problems = config::check_home(&config, home);
     if !problems.is_empty() {
-        let rendered: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        let error = DaemonError::ConfigHome(rendered.join("\n"));
-        return Err(Rejection { error, problems: problems.iter().map(Problem::one_line).collect() });
+        return Err(Rejection::of_all(&problems));
     }
     worker_command::check(&config).map_err(|problem| Rejection::of(DaemonError::Machine(problem)))?;
     Ok(config)
@@ -85,15 +104,20 @@ pub fn judge_file(file: &Path, home: &Path) -> Result<Config, Rejection> {
 /// When the home cannot be used; without an init system also when the file is bad.
 pub fn choose(options: &Options, by_init: bool) -> Result<BootConfig, DaemonError> {
     let rejection = match judge(options) {
-        Ok(config) => return Ok(BootConfig { config, verdict: Verdict::Accepted }),
+        Ok((config, access)) => return Ok(BootConfig { config, access, verdict: Verdict::Accepted }),
         Err(rejection) => rejection,
     };
     if !by_init || matches!(rejection.error, DaemonError::Home(_)) {
         return Err(rejection.error);
     }
     let problems = rejection.problems;
+    if let Ok(config) = judge_file(&file_of(options), &options.home) {
+        // Clients of the stable socket need no keys.
+        return Ok(BootConfig { config, access: Access::Closed, verdict: Verdict::WithoutKeys { problems } });
+    }
     if let Ok(config) = judge_file(&options.home.join(LAST_GOOD), &options.home) {
-        return Ok(BootConfig { config, verdict: Verdict::LastGood { problems } });
+        let access = judge_keys(&config, &options.home).unwrap_or_default();
+        return Ok(BootConfig { config, access, verdict: Verdict::LastGood { problems } });
     }
     // The core wants some configuration; nothing is started with this one.
     let placeholder = config::parse(config::MINIMAL, &options.home.join("mlxsup.toml")).map_err(LoadError::from)?;
@@ -104,7 +128,7 @@ pub fn choose(options: &Options, by_init: bool) -> Result<BootConfig, DaemonErro
         all => format!(" (and {} more)", all - 1),
     };
     let why = format!("{first}{more}; mend it, then `mlxsupctl reload`");
-    Ok(BootConfig { config, verdict: Verdict::Unconfigured { why, problems } })
+    Ok(BootConfig { config, access: Access::Closed, verdict: Verdict::Unconfigured { why, problems } })
 }
 
 /// Keeps an accepted configuration for a start that finds a bad one. A failure is logged: it costs nothing today.
@@ -131,6 +155,12 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
 }
 
 impl Rejection {
+    fn of_all(problems: &[Problem]) -> Self {
+        let rendered: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let error = DaemonError::ConfigHome(rendered.join("\n"));
+        Self { error, problems: problems.iter().map(Problem::one_line).collect() }
+    }
+
     fn of(error: DaemonError) -> Self {
         let problems = match &error {
             DaemonError::Config(LoadError::Invalid(problems)) => problems.iter().map(Problem::one_line).collect(),
@@ -191,6 +221,21 @@ mod tests {
         let gone = GOOD.replace("\"true\"", "\"/nowhere/worker\"");
         std::fs::write(home.path().join(LAST_GOOD), gone).unwrap();
         assert!(matches!(boot(home.path(), Some(BAD), true).unwrap().verdict, Verdict::Unconfigured { .. }));
+    }
+
+    #[test]
+    fn bad_keys_close_tcp_and_nothing_else_where_nobody_reads_why() {
+        let home = tempfile::tempdir().unwrap();
+        let keyed = format!("[listen]\ntcp = \"127.0.0.1:0\"\napi_key_file = \"api.key\"\n{GOOD}");
+        let told = boot(home.path(), Some(&keyed), false).unwrap_err().to_string();
+        assert!(told.contains("there is no key file at") && told.contains("api_key_file = \"api.key\""), "{told}");
+        let boot = boot(home.path(), Some(&keyed), true).unwrap();
+        assert_eq!(boot.access, Access::Closed);
+        assert!(
+            matches!(&boot.verdict, Verdict::WithoutKeys { problems } if problems.len() == 1),
+            "{:?}",
+            boot.verdict
+        );
     }
 
     #[test]

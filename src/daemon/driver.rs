@@ -158,6 +158,12 @@ impl Driver {
     pub fn begin_with(&mut self, verdict: Verdict) {
         match verdict {
             Verdict::Accepted => {}
+            Verdict::WithoutKeys { problems } => {
+                let message =
+                    format!("nobody comes in over TCP: {}; mend it, then `mlxsupctl reload`", problems.join("; "));
+                self.note("keys_rejected", message);
+                self.problems = problems;
+            }
             Verdict::LastGood { problems } => {
                 let message = format!("the last accepted configuration is served instead: {}", problems.join("; "));
                 self.note("config_rejected", message);

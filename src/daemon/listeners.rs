@@ -1,14 +1,16 @@
-//! The two listening sockets, wherever they come from: the last image, the init system, or our own binding.
+//! The listening sockets, wherever they come from: the last image, the init system, or our own binding.
 
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 
 use super::home::Home;
 use super::instance_lock::InstanceLock;
 use super::{DaemonError, sockets};
 use crate::config::Config;
+use crate::gateway::ClientListeners;
 use crate::service::inheritance::{Heirlooms, Inheritance};
 use crate::service::{Listeners, take_listeners};
 
@@ -34,11 +36,11 @@ impl Source {
     }
 }
 
-/// Both sockets, listening.
+/// All sockets, listening.
 #[derive(Debug)]
 pub struct Listening {
     /// For clients.
-    pub client: UnixListener,
+    pub clients: ClientListeners,
     /// For `mlxsupctl`.
     pub control: UnixListener,
     /// Duplicates for the next image.
@@ -55,6 +57,7 @@ pub fn open(source: Source, home: &Home, config: &Config, lock: &InstanceLock) -
     let Source { mut listeners, activated, control } = source;
     let path = home.client_socket(&config.listen.socket);
     let mut own = vec![home.control_socket()];
+    let tcp = open_tcp(std::mem::take(&mut listeners.client_tcp), activated, config.listen.tcp)?;
     let client = match listeners.client.take() {
         Some(listener) if activated => usable(listener)?,
         Some(listener) if is_at(&listener, &path) => {
@@ -80,9 +83,46 @@ pub fn open(source: Source, home: &Home, config: &Config, lock: &InstanceLock) -
     let kept = |source| DaemonError::System { doing: "keep the listeners for the next image", source };
     let mut heirlooms = Heirlooms::new(activated);
     heirlooms.keep_client(&client).map_err(kept)?;
+    for listener in &tcp {
+        heirlooms.keep_client_tcp(listener).map_err(kept)?;
+    }
     heirlooms.keep_control(&control).map_err(kept)?;
     heirlooms.keep_lock(lock.file()).map_err(kept)?;
-    Ok(Listening { client, control, heirlooms, own })
+    Ok(Listening { clients: ClientListeners { unix: client, tcp }, control, heirlooms, own })
+}
+
+/// The init system's listeners as they are, whatever the configuration says by now: they change with `mlxsupctl install`.
+/// Of the last image's the one that is still wanted. Else our own.
+fn open_tcp(
+    left: Vec<StdTcpListener>,
+    activated: bool,
+    wanted: Option<SocketAddr>,
+) -> Result<Vec<TcpListener>, DaemonError> {
+    let kept: Vec<_> = left
+        .into_iter()
+        .filter(|listener| activated || wanted.is_some_and(|wanted| listens_at(listener, wanted)))
+        .collect();
+    let mut listeners = Vec::new();
+    for listener in kept {
+        listeners.push(
+            TcpListener::from_std(listener)
+                .map_err(|source| DaemonError::System { doing: "use the TCP socket that was handed over", source })?,
+        );
+    }
+    if let Some(wanted) = wanted.filter(|_| listeners.is_empty()) {
+        listeners.push(sockets::bind_tcp(wanted)?);
+    }
+    for listener in &listeners {
+        if let Ok(address) = listener.local_addr() {
+            tracing::info!(%address, "listening on TCP");
+        }
+    }
+    Ok(listeners)
+}
+
+/// Port 0 was, and is, any port.
+fn listens_at(listener: &StdTcpListener, wanted: SocketAddr) -> bool {
+    listener.local_addr().is_ok_and(|at| at.ip() == wanted.ip() && (at.port() == wanted.port() || wanted.port() == 0))
 }
 
 fn path_of(listener: &StdListener) -> Option<PathBuf> {

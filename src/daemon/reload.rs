@@ -9,6 +9,7 @@ use super::boot_config;
 use super::driver::Request;
 use crate::config::{self, Change, Config, When};
 use crate::control::view::Status;
+use crate::gateway::Access;
 use crate::service::is_started_by_init;
 use crate::supervisor::Code;
 use crate::supervisor::verbs::{Outcome, OutcomeKind};
@@ -23,6 +24,8 @@ pub struct Reloader {
     pub home: PathBuf,
     /// In force.
     pub config: watch::Receiver<Arc<Config>>,
+    /// Keys in force.
+    pub access: watch::Sender<Arc<Access>>,
     /// As last published: it says whether anything is in force at all.
     pub status: watch::Receiver<Arc<Status>>,
     /// To the driver.
@@ -39,13 +42,15 @@ impl Reloader {
         let old = self.config.borrow().clone();
         let unconfigured =
             self.status.borrow().cause.as_ref().is_some_and(|cause| cause.code == Code::ConfigError.as_str());
-        let fresh = match boot_config::judge_file(&self.file, &self.home) {
+        let judged = boot_config::judge_file(&self.file, &self.home)
+            .and_then(|config| boot_config::judge_keys(&config, &self.home).map(|access| (config, access)));
+        let (fresh, access) = match judged {
             Ok(fresh) => fresh,
             Err(rejection) => {
                 let stays = if unconfigured {
                     "there is still none to serve with"
                 } else {
-                    "still running the old configuration"
+                    "still running the old configuration and keys"
                 };
                 let problems = rejection.problems;
                 let message = format!("rejected, {stays}: {}; see `mlxsupctl config check`", problems.join("; "));
@@ -58,15 +63,25 @@ impl Reloader {
         self.logging.configure(&fresh.log);
         self.requests_log.configure(&fresh.log);
         let pending = keys(&changes, When::NextWorker);
-        let message =
+        let mut message =
             if unconfigured { "accepted, the worker starts".to_owned() } else { describe(&changes, &old, &fresh) };
+        // Before the configuration, so that no moment has a new address with old keys.
+        let new_keys = self.access.send_if_modified(|now| {
+            let differs = **now != access;
+            *now = Arc::new(access.clone());
+            differs
+        });
+        if let (true, Access::Keys(ring)) = (new_keys, &access) {
+            let told = format!("API keys read: {}", ring.len());
+            message = if changes.is_empty() { told } else { format!("{message}; {told}") };
+        }
         tracing::info!("configuration reloaded: {message}");
         boot_config::remember(&fresh, &self.home);
         let request = Request::Reconfigure { config: Box::new(fresh), pending };
         if self.requests.send(request).await.is_err() {
             return Outcome::new(OutcomeKind::Failed, "the daemon is going down");
         }
-        let kind = if changes.is_empty() { OutcomeKind::Already } else { OutcomeKind::Done };
+        let kind = if changes.is_empty() && !new_keys { OutcomeKind::Already } else { OutcomeKind::Done };
         Outcome::new(kind, message)
     }
 }

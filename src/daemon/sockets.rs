@@ -1,9 +1,10 @@
 //! Binding our own sockets. Only the lock's holder gets here, so a socket file in the way is a leftover and may go.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use crate::config::longest_socket_path;
 
@@ -30,6 +31,14 @@ pub enum BindError {
     /// Somebody else serves there.
     #[error("cannot bind {0}: another program is listening there; stop it, or set listen.socket to another path")]
     InUse(PathBuf),
+    /// The system refused a TCP address.
+    #[error("cannot listen on {address}: {source}; {}", tcp_advice(.source))]
+    Tcp {
+        /// The address.
+        address: SocketAddr,
+        /// The system's word.
+        source: std::io::Error,
+    },
     /// The system refused.
     #[error("cannot bind {path}: {source}; {}", advice(.source))]
     Io {
@@ -45,6 +54,32 @@ fn advice(error: &std::io::Error) -> &'static str {
         std::io::ErrorKind::NotFound => "make its directory, or set listen.socket to another path",
         _ => "check the permissions of its directory",
     }
+}
+
+fn tcp_advice(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => "stop the program that listens there, or set listen.tcp to another port",
+        std::io::ErrorKind::AddrNotAvailable => "set listen.tcp to an address of this machine",
+        _ => "set listen.tcp to another address, with a port above 1023",
+    }
+}
+
+/// Clients that wait while the daemon is replaced; the system may allow fewer.
+const BACKLOG: u32 = 1024;
+
+/// Listens on a TCP address. Port 0 is any free one.
+///
+/// # Errors
+/// When the system refuses.
+pub fn bind_tcp(address: SocketAddr) -> Result<TcpListener, BindError> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // Connections of the last daemon that linger in the kernel do not keep the address.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|source| BindError::Tcp { address, source })
 }
 
 /// Binds a Unix socket with these permission bits. `ours` says that the path lies in our locked home, where whatever
@@ -101,6 +136,16 @@ mod tests {
         std::fs::write(&path, "precious").unwrap();
         assert!(matches!(bind(&path, 0o600, true), Err(BindError::Occupied(_))));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[tokio::test]
+    async fn a_tcp_address_in_use_or_of_another_machine_is_told() {
+        let one = bind_tcp("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = one.local_addr().unwrap();
+        let told = bind_tcp(address).unwrap_err().to_string();
+        assert!(told.starts_with(&format!("cannot listen on {address}: ")) && told.contains("another port"), "{told}");
+        let told = bind_tcp("192.0.2.1:1".parse().unwrap()).unwrap_err().to_string();
+        assert!(told.contains("an address of this machine"), "{told}");
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ use super::state_writer::StateWriter;
 use super::{DaemonError, Options, children, leftover, outdated, panic_report, state_file};
 use crate::config::Config;
 use crate::control;
-use crate::gateway::{self, GatewayContext, RequestSink};
+use crate::gateway::{self, Access, GatewayContext, RequestSink};
 use crate::service::{Notifier, inheritance, is_started_by_init, watchdog_interval};
 use crate::supervisor::verbs::Verb;
 use crate::telemetry::{Logging, RequestsLog, StderrLog};
@@ -37,7 +37,7 @@ const SIGNALS_WAITING: usize = 8;
 /// # Errors
 /// The first problem that would keep the daemon from starting.
 pub fn check(options: &Options) -> Result<Config, DaemonError> {
-    boot_config::judge(options).map_err(|rejection| rejection.error)
+    boot_config::judge(options).map(|(config, _)| config).map_err(|rejection| rejection.error)
 }
 
 /// Runs the daemon until it is told to stop.
@@ -50,7 +50,7 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     let left_lock = inherited.as_mut().and_then(|inherited| inherited.lock.take());
     let last_image = inherited.as_ref().map(|inherited| (inherited.from.clone(), inherited.held_since_ms));
     let source = listeners::Source::find(inherited)?;
-    let BootConfig { config, verdict } = boot_config::choose(&options, is_started_by_init())?;
+    let BootConfig { config, verdict, access } = boot_config::choose(&options, is_started_by_init())?;
     let home = Home::open(&options.home)?;
     let lock = match left_lock {
         Some(left) => InstanceLock::inherit(left, &home.lock())?,
@@ -59,10 +59,10 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     let logging = Logging::start(&home.logs().join("mlxsupd.log"), &config.log, StderrLog::Auto)?;
     let requests_log = RequestsLog::open(&home.logs().join("requests.log"), &config.log)
         .map_err(|source| DaemonError::System { doing: "open logs/requests.log", source })?;
-    let Listening { client, control: control_listener, heirlooms, own } =
+    let Listening { clients, control: control_listener, heirlooms, own } =
         listeners::open(source, &home, &config, &lock)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), home = %home.root().display(), "mlxsupd starts");
-    if matches!(verdict, Verdict::Accepted) {
+    if matches!(verdict, Verdict::Accepted | Verdict::WithoutKeys { .. }) {
         boot_config::remember(&config, home.root());
     }
 
@@ -115,10 +115,12 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     }
     tracing::info!(since_start_ms = clock.mono().0, "workers adopted");
 
+    let (access, access_in_force) = watch::channel(Arc::new(access));
     let reloader = Reloader {
         file: options.config.clone().unwrap_or_else(|| home.config()),
         home: home.root().to_owned(),
         config: ends.config.clone(),
+        access,
         status: ends.status.clone(),
         requests: ends.requests.clone(),
         logging: logging.clone(),
@@ -140,8 +142,8 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
         events: core_events,
         requests: ends.requests.clone(),
     }));
-    let context = gateway_context(&ends, clock, requests_log.clone());
-    let serving = tokio::spawn(gateway::serve(client, context, doorway));
+    let context = gateway_context(&ends, access_in_force, clock, requests_log.clone());
+    let serving = tokio::spawn(gateway::serve(clients, context, doorway));
     let control = control::verbs::Control {
         requests: ends.requests.clone(),
         config: ends.config.clone(),
@@ -169,7 +171,12 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     Ok(())
 }
 
-fn gateway_context(ends: &Ends, clock: Clock, log: RequestsLog) -> Arc<GatewayContext> {
+fn gateway_context(
+    ends: &Ends,
+    access: watch::Receiver<Arc<Access>>,
+    clock: Clock,
+    log: RequestsLog,
+) -> Arc<GatewayContext> {
     let requests: RequestSink = Arc::new(move |record| {
         if let Err(error) = log.write(record) {
             tracing::warn!(%error, "requests.log not written");
@@ -178,6 +185,7 @@ fn gateway_context(ends: &Ends, clock: Clock, log: RequestsLog) -> Arc<GatewayCo
     Arc::new(GatewayContext {
         handle: ends.handle.clone(),
         config: ends.config.clone(),
+        access,
         requests,
         mono: Arc::new(move || clock.mono()),
         owner_uid: nix::unistd::geteuid().as_raw(),

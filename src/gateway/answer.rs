@@ -5,16 +5,17 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use mlxsup_worker_api::{ErrorBody, ErrorObject};
 
-use super::connection::Turn;
 use super::flow::{Broken, Flow};
+use super::turns::Turn;
 use crate::supervisor::{Code, Refusal};
 
 /// Header with the id of a request, accepted and returned.
@@ -91,12 +92,19 @@ pub(super) fn refusal(refusal: &Refusal) -> Response<AnswerBody> {
     let mut response = json(status, error_json(&error_object(refusal)));
     match refusal.retry_after {
         Some(after) => {
-            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
         }
         None => no_retry(&mut response),
     }
+    if response.status() == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     response
+}
+
+/// As `Retry-After` counts.
+fn whole_seconds(after: Duration) -> u64 {
+    (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1)
 }
 
 /// Tells the OpenAI SDKs not to try again.
@@ -108,9 +116,13 @@ pub(super) fn no_retry(response: &mut Response<AnswerBody>) {
 pub(super) fn bare(refusal: &Refusal) -> Bytes {
     let body = error_json(&error_object(refusal));
     let status = StatusCode::from_u16(refusal.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let retry = match refusal.retry_after {
+        Some(after) => format!("retry-after: {}", whole_seconds(after)),
+        None => "x-should-retry: false".to_owned(),
+    };
     let mut answer = format!(
         "HTTP/1.1 {} {}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
-         x-request-id: {}\r\nx-should-retry: false\r\n\r\n",
+         x-request-id: {}\r\n{retry}\r\n\r\n",
         status.as_u16(),
         status.canonical_reason().unwrap_or("Error"),
         body.len(),

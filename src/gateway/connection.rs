@@ -7,8 +7,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -16,12 +15,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::answer;
+use super::turns::{Phase, Turns};
 use crate::supervisor::{Code, Refusal};
+
+/// How a client begins that takes us for an HTTP/2 server. The line alone says it; no HTTP/1 method is called PRI.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
+/// First byte of a TLS client's first record; no HTTP method begins with it.
+const TLS_HANDSHAKE: u8 = 0x16;
 
 /// How long a connection may take for what.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
-    /// From the first byte of a request's head to its last.
+    /// From the first byte of a request's head to its last, and from a connection's begin to its first byte.
     pub head: Duration,
     /// Between two requests.
     pub idle: Duration,
@@ -42,117 +47,6 @@ impl Default for Patience {
     }
 }
 
-/// Where the conversation stands, as far as reading is concerned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Reading a head.
-    Head,
-    /// Reading a body of which so many bytes are missing.
-    Body(u64),
-    /// Reading a chunked body, whose end only hyper sees.
-    OpenBody,
-    /// The request is complete: nothing but a hang-up is expected.
-    Busy,
-}
-
-#[derive(Debug)]
-struct Shared {
-    phase: Phase,
-    /// Read from the socket, not yet given to hyper.
-    held: BytesMut,
-    /// The client sent more than its request, so the connection must not be used again.
-    surplus: bool,
-    /// The connection ends as soon as nothing is under way on it.
-    leaving: bool,
-    /// Counts the moments at which everything hyper had buffered was with the kernel.
-    flushes: u64,
-    flushed: Option<Waker>,
-}
-
-/// The side of a connection that the service sees. Cheap to clone.
-#[derive(Debug, Clone)]
-pub(super) struct Turns(Arc<Mutex<Shared>>);
-
-/// One request's turn: begins with its head, ends when its answer (or the whole connection) is dropped.
-#[derive(Debug)]
-pub(super) struct Turn {
-    turns: Turns,
-    chunked: bool,
-}
-
-impl Turns {
-    fn new() -> Self {
-        let shared = Shared {
-            phase: Phase::Head,
-            held: BytesMut::new(),
-            surplus: false,
-            leaving: false,
-            flushes: 0,
-            flushed: None,
-        };
-        Self(Arc::new(Mutex::new(shared)))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Has the connection end with the answer under way, at once if there is none; or takes that back. To be followed by
-    /// a poll of the connection.
-    pub fn leave(&self, leaving: bool) {
-        self.lock().leaving = leaving;
-    }
-
-    /// Begins a turn. `body` is the announced length, `None` for a chunked body.
-    pub fn begin(&self, body: Option<u64>) -> Turn {
-        let mut shared = self.lock();
-        shared.phase = match body {
-            Some(0) => Phase::Busy,
-            Some(length) => Phase::Body(length),
-            None => Phase::OpenBody,
-        };
-        let held = shared.held.len() as u64;
-        shared.surplus |= body.is_some_and(|length| held > length);
-        drop(shared);
-        Turn { turns: self.clone(), chunked: body.is_none() }
-    }
-}
-
-impl Turn {
-    /// The whole body has been read.
-    pub fn body_read(&self) {
-        self.turns.lock().phase = Phase::Busy;
-    }
-
-    /// True when the connection must close after this answer. A chunked body's end may have come together with
-    /// surplus bytes that nobody can see any more, so it closes as well.
-    pub fn must_close(&self) -> bool {
-        let shared = self.turns.lock();
-        self.chunked || shared.surplus || shared.leaving
-    }
-
-    /// Number of flushes so far, for [`Self::poll_flushed`].
-    pub fn flushes(&self) -> u64 {
-        self.turns.lock().flushes
-    }
-
-    /// Ready once everything handed to hyper has reached the kernel after `since`.
-    pub fn poll_flushed(&self, since: u64, cx: &mut Context<'_>) -> Poll<()> {
-        let mut shared = self.turns.lock();
-        if shared.flushes > since {
-            return Poll::Ready(());
-        }
-        shared.flushed = Some(cx.waker().clone());
-        Poll::Pending
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.turns.lock().phase = Phase::Head;
-    }
-}
-
 /// The stream under hyper.
 #[derive(Debug)]
 pub(super) struct Connection<S> {
@@ -170,6 +64,8 @@ pub(super) struct Connection<S> {
     reading: Option<Timer>,
     writing: Option<Timer>,
     leaving: Option<Timer>,
+    /// How much of [`HTTP2_PREFACE`] the connection has begun with; `None` once it is something else.
+    preface: Option<usize>,
     /// Written instead of a bare refusal, and how much of hyper's own bytes it stands for.
     substitute: Option<(Bytes, usize)>,
 }
@@ -205,6 +101,7 @@ impl<S> Connection<S> {
             reading: None,
             writing: None,
             leaving: None,
+            preface: Some(0),
             substitute: None,
         };
         (connection, turns)
@@ -247,6 +144,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             take(&mut shared.held, buf, u64::MAX);
         }
         let fresh = &buf.filled()[before..];
+        if let Some(what) = self.other_protocol(fresh) {
+            drop(shared);
+            let message = format!("{what} is not spoken here; send plain HTTP/1.1");
+            return self.refuse_unparsed(&Refusal::new(Code::InvalidValue, message), io::ErrorKind::InvalidData, cx);
+        }
         if !fresh.is_empty() && !self.head_begun {
             self.head_begun = true;
             Timer::rearm(&mut self.reading, self.patience.head);
@@ -266,16 +168,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if !self.head_begun && self.turns.lock().leaving {
             return self.poll_leave(cx);
         }
-        let after = if self.head_begun { self.patience.head } else { self.patience.idle };
+        // Who connects has something to ask, or is somebody who wants to keep others out.
+        let between = self.served && !self.head_begun;
+        let after = if between { self.patience.idle } else { self.patience.head };
         ready!(Timer::arm(&mut self.reading, after, cx));
         if !self.head_begun {
             return Poll::Ready(Ok(()));
         }
         let message = format!("the request's headers did not arrive within {after:?}; send them at once");
-        let answer = answer::bare(&Refusal::new(Code::RequestTimeout, message));
-        // Nothing else is under way on this connection, so a socket that cannot take this at once is as good as gone.
-        let _ = Pin::new(&mut self.stream).poll_write(cx, &answer);
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        self.refuse_unparsed(&Refusal::new(Code::RequestTimeout, message), io::ErrorKind::TimedOut, cx)
+    }
+
+    /// Answers by itself and ends the connection. Nothing else is under way on it, so a socket that cannot take this at
+    /// once is as good as gone.
+    fn refuse_unparsed(
+        &mut self,
+        refusal: &Refusal,
+        kind: io::ErrorKind,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let _ = Pin::new(&mut self.stream).poll_write(cx, &answer::bare(refusal));
+        Poll::Ready(Err(kind.into()))
+    }
+
+    /// What else than HTTP/1 the first bytes of the connection are. hyper would say nothing, or nothing helpful.
+    fn other_protocol(&mut self, fresh: &[u8]) -> Option<&'static str> {
+        let seen = self.preface?;
+        if seen == 0 && fresh.first() == Some(&TLS_HANDSHAKE) {
+            return Some("TLS (https)");
+        }
+        let expected = &HTTP2_PREFACE[seen..];
+        let compared = fresh.len().min(expected.len());
+        self.preface = (fresh[..compared] == expected[..compared]).then_some(seen + compared);
+        (self.preface == Some(HTTP2_PREFACE.len())).then_some("HTTP/2")
     }
 
     /// Ends the connection as a hang-up of the client would: nothing is under way on it, and nothing has come.

@@ -14,7 +14,7 @@ use hyper::body::Frame;
 use mlxsup_worker_api::ErrorObject;
 use tokio::sync::mpsc;
 
-use super::connection::Turn;
+use super::turns::Turn;
 use crate::supervisor::Refusal;
 
 /// Frames between a session and its body. One frame is at most what one read from the link brought.

@@ -9,15 +9,24 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::HeaderMap;
 use hyper::body::{Body, Incoming};
+use hyper::header::{CONTENT_ENCODING, EXPECT, HeaderValue};
+use hyper::http::request::Parts;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use super::identity;
+use super::room::BodyRoom;
 use crate::daemon::handle::Class;
 use crate::supervisor::{Code, Refusal};
 
 /// Longest silence inside a body.
 const BODY_SILENCE: Duration = Duration::from_secs(30);
+/// A body may take as long as a silence, and a second more for so many of its bytes: nobody holds memory and a
+/// connection by sending one byte now and then.
+const BODY_BYTES_PER_SECOND: u64 = 4 << 10;
+/// How deep a body may nest. What generates answers reads no deeper, and a body this deep is no request.
+const MAX_DEPTH: usize = 100;
 /// Bytes of a refused body that are read and dropped, so that clients which write before they read see the refusal.
 const DISCARDED: u64 = 64 << 20;
 /// How long such bytes are waited for.
@@ -151,6 +160,9 @@ impl Asked {
         if !text.trim_start().starts_with('{') && !text.trim().is_empty() {
             return Err(not_json("it does not begin with `{`".to_owned()));
         }
+        if is_too_deep(text) {
+            return Err(not_json(format!("it nests deeper than {MAX_DEPTH} levels")));
+        }
         let peek: Peek<'_> = serde_json::from_str(text).map_err(|error| not_json(error.to_string()))?;
         let options: Option<StreamOptions> = field(peek.stream_options, "stream_options", "an object")?;
         let choices = field::<u32>(peek.n, "n", "a whole number")?.unwrap_or(1);
@@ -207,25 +219,41 @@ fn duration(text: &str) -> Option<Duration> {
     number.checked_mul(unit_ms).map(Duration::from_millis)
 }
 
-/// Reads a body of at most `max` bytes.
-pub(super) async fn read_body(mut body: Incoming, max: u64) -> Result<Bytes, Refusal> {
+/// What may be read of a body, and what it counts against.
+pub(super) struct BodyLimits<'r> {
+    /// Of this body, bytes.
+    pub max: u64,
+    /// Of all bodies under way.
+    pub room: BodyRoom<'r>,
+}
+
+/// Reads a body within its limits.
+pub(super) async fn read_body(head: &Parts, mut body: Incoming, limits: BodyLimits<'_>) -> Result<Bytes, Refusal> {
+    let BodyLimits { max, mut room } = limits;
     let announced = body.size_hint().exact();
     let too_large = || {
         let message = format!("the body exceeds {max} bytes; send less or raise listen.max_body");
         Refusal::new(Code::BodyTooLarge, message)
     };
     if announced.is_some_and(|length| length > max) {
-        discard(body).await;
+        discard(head, body).await;
         return Err(too_large());
     }
     let capacity = announced.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
     // What is announced is not yet sent: a silent client must not cost memory.
     let mut whole = BytesMut::with_capacity(capacity.min(64 << 10));
+    let begun = Instant::now();
     loop {
-        let frame = match tokio::time::timeout(BODY_SILENCE, body.frame()).await {
+        let earned = Duration::from_secs(whole.len() as u64 / BODY_BYTES_PER_SECOND);
+        let until = (begun + BODY_SILENCE + earned).min(Instant::now() + BODY_SILENCE);
+        let frame = match tokio::time::timeout_at(until, body.frame()).await {
             Ok(frame) => frame,
             Err(_) => {
-                let message = format!("nothing of the body came for {BODY_SILENCE:?}; send it without pauses");
+                let message = format!(
+                    "{} bytes of the body came within {:?}; send it without pauses",
+                    whole.len(),
+                    begun.elapsed()
+                );
                 return Err(Refusal::new(Code::RequestTimeout, message));
             }
         };
@@ -238,8 +266,13 @@ pub(super) async fn read_body(mut body: Incoming, max: u64) -> Result<Bytes, Ref
             Some(Ok(frame)) => {
                 let Ok(part) = frame.into_data() else { continue };
                 if (whole.len() + part.len()) as u64 > max {
-                    discard(body).await;
+                    discard(head, body).await;
                     return Err(too_large());
+                }
+                if let Err(refusal) = room.take(part.len() as u64) {
+                    drop(whole);
+                    discard(head, body).await;
+                    return Err(refusal);
                 }
                 whole.extend_from_slice(&part);
             }
@@ -247,8 +280,22 @@ pub(super) async fn read_body(mut body: Incoming, max: u64) -> Result<Bytes, Ref
     }
 }
 
-/// Reads and drops what is left of a refused body, within bounds.
-async fn discard(mut body: Incoming) {
+/// Refuses what would have to be unpacked first: a small body can unpack to any size.
+pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
+    let packed = |value: &HeaderValue| !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(CONTENT_ENCODING).iter().any(packed) {
+        let message = "a compressed body is not unpacked here; send it without content-encoding".to_owned();
+        return Err(invalid("content-encoding", message));
+    }
+    Ok(())
+}
+
+/// Reads and drops what is left of a refused body, within bounds: most clients write all of it before they read. One that
+/// waits for `100 Continue` sends nothing, unless it is read.
+pub(super) async fn discard(head: &Parts, mut body: Incoming) {
+    if head.headers.contains_key(EXPECT) {
+        return;
+    }
     let mut left = DISCARDED;
     let all = async {
         while let Some(Ok(frame)) = body.frame().await {
@@ -260,6 +307,28 @@ async fn discard(mut body: Incoming) {
     };
     // Whether it ended, failed or took too long makes no difference: the refusal is sent next.
     let _ = tokio::time::timeout(DISCARD_TIME, all).await;
+}
+
+/// True when arrays and objects nest deeper than [`MAX_DEPTH`]. What is no JSON gives any answer.
+fn is_too_deep(text: &str) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return true;
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
 }
 
 #[cfg(test)]
@@ -299,10 +368,19 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_neither_overflows_nor_passes_unclosed() {
-        let deep = format!("{{\"a\":{}{}}}", "[".repeat(200_000), "]".repeat(200_000));
-        assert!(Asked::from_body(deep.as_bytes()).is_ok());
+    fn deep_nesting_neither_overflows_nor_passes() {
+        let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+        assert!(Asked::from_body(nested(MAX_DEPTH - 1).as_bytes()).is_ok());
+        assert!(Asked::from_body(nested(MAX_DEPTH).as_bytes()).is_err());
+        let deep = nested(200_000);
+        let told = Asked::from_body(deep.as_bytes()).expect_err("was accepted").message;
+        assert!(told.contains("nests deeper than 100 levels"), "{told}");
         assert!(Asked::from_body(&deep.as_bytes()[..150_000]).is_err());
+        let field = format!("{{\"stream_options\":{}", "{\"include_usage\":".repeat(100_000));
+        assert!(Asked::from_body(field.as_bytes()).is_err());
+        // Brackets in text are text, and siblings are no depth.
+        let wide = format!("{{\"a\":\"{}\\\"[\",\"b\":[{}0]}}", "[{".repeat(500), "[],".repeat(500));
+        assert!(Asked::from_body(wide.as_bytes()).is_ok());
     }
 
     fn wishes(name: &'static str, value: &str) -> Result<Wishes, Refusal> {

@@ -1,6 +1,6 @@
-//! The accept loop over a bound socket, one task per connection.
+//! The accept loops over bound sockets, one task per connection.
 //!
-//! Owns the connection cap and what happens when accepting fails; binds and unlinks nothing.
+//! Owns what happens when accepting fails; binds and unlinks nothing. How many come in is [`super::room`]'s affair.
 //! Whether clients are let in is [`crate::daemon::door`]'s affair.
 
 use std::io;
@@ -10,14 +10,15 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
-use super::GatewayContext;
+use super::access::Peer;
 use super::connection::{Connection, Patience};
-use super::routes::{self, Peer};
+use super::room::{Place, Room};
+use super::{GatewayContext, answer, routes};
 use crate::daemon::door::{Door, Doorway};
 
 /// Request line and headers together, and what is buffered of an answer.
@@ -25,11 +26,32 @@ const BUFFER: usize = 64 << 10;
 /// Pause after a failed accept: descriptors come back when connections end, not when one asks again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Serves clients while the door is open; held, it takes none and keeps the listener; closed, it drops the listener and
+/// Where clients come in.
+#[derive(Debug)]
+pub struct ClientListeners {
+    /// The stable socket.
+    pub unix: UnixListener,
+    /// TCP, one per address.
+    pub tcp: Vec<TcpListener>,
+}
+
+/// Serves clients while the door is open; held, it takes none and keeps the listeners; closed, it drops the listeners and
 /// waits until every connection has ended: idle ones at once, others with their answer. Dropping the future breaks all
-/// connections off. Keep a clone of the listener's descriptor if the socket must stay bound.
-pub async fn serve(listener: UnixListener, context: Arc<GatewayContext>, mut doorway: Doorway) {
-    let room = Arc::new(Semaphore::new(context.max_connections.clamp(1, Semaphore::MAX_PERMITS)));
+/// connections off. Keep a clone of a listener's descriptor if its socket must stay bound.
+pub async fn serve(listeners: ClientListeners, context: Arc<GatewayContext>, doorway: Doorway) {
+    let room = Arc::new(Room::new(context.max_connections));
+    let mut loops = JoinSet::new();
+    for listener in listeners.tcp {
+        loops.spawn(take_in(listener, context.clone(), room.clone(), doorway.clone()));
+    }
+    loops.spawn(take_in(listeners.unix, context, room, doorway));
+    while let Some(ended) = loops.join_next().await {
+        log_panic(ended);
+    }
+}
+
+/// One listener's accept loop.
+async fn take_in<L: Accepts>(listener: L, context: Arc<GatewayContext>, room: Arc<Room>, mut doorway: Doorway) {
     let mut connections = JoinSet::new();
     let mut failing = false;
     let mut accepting = None;
@@ -45,14 +67,20 @@ pub async fn serve(listener: UnixListener, context: Arc<GatewayContext>, mut doo
             () = doorway.changed() => {}
             Some(ended) = connections.join_next(), if !connections.is_empty() => log_panic(ended),
             accepted = accept(&listener, &room), if accepting.is_some() => match accepted {
-                Ok((stream, permit)) => {
+                Ok((stream, peer, place)) => {
                     failing = false;
-                    let peer = Peer { uid: stream.peer_cred().ok().map(|credentials| credentials.uid()) };
+                    let seat = match room.seat(peer) {
+                        Ok(seat) => seat,
+                        Err(refusal) => {
+                            L::turn_away(&stream, &answer::bare(&refusal));
+                            continue;
+                        }
+                    };
                     let guest = doorway.enter();
-                    let conversation = converse(stream, peer, context.clone(), doorway.clone());
+                    let conversation = converse(stream, peer, context.clone(), room.clone(), doorway.clone());
                     connections.spawn(async move {
                         conversation.await;
-                        drop((permit, guest));
+                        drop((place, seat, guest));
                     });
                 }
                 Err(error) if is_passing(&error) => {}
@@ -71,11 +99,60 @@ pub async fn serve(listener: UnixListener, context: Arc<GatewayContext>, mut doo
     }
 }
 
+/// What the accept loop needs of a listener.
+trait Accepts: Send + Sync + 'static {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static;
+    /// Strangers may come.
+    const IS_TCP: bool;
+
+    /// One client, and who it is. Cancel-safe.
+    fn client(&self) -> impl Future<Output = io::Result<(Self::Stream, Peer)>> + Send;
+
+    /// Says why nobody talks to this client. What its socket does not take at once is not said.
+    fn turn_away(stream: &Self::Stream, words: &[u8]);
+}
+
+impl Accepts for UnixListener {
+    type Stream = UnixStream;
+    const IS_TCP: bool = false;
+
+    async fn client(&self) -> io::Result<(UnixStream, Peer)> {
+        let (stream, _) = self.accept().await?;
+        let uid = stream.peer_cred().ok().map(|credentials| credentials.uid());
+        Ok((stream, Peer::Unix { uid }))
+    }
+
+    fn turn_away(stream: &UnixStream, words: &[u8]) {
+        let _ = stream.try_write(words);
+    }
+}
+
+impl Accepts for TcpListener {
+    type Stream = TcpStream;
+    const IS_TCP: bool = true;
+
+    async fn client(&self) -> io::Result<(TcpStream, Peer)> {
+        let (stream, from) = self.accept().await?;
+        let at = stream.local_addr()?;
+        // Tokens are small and each is wanted at once. And a machine that is gone without a word is to be noticed
+        // also while a plain request waits in the queue.
+        let tuned = stream.set_nodelay(true).and_then(|()| Ok(setsockopt(&stream, sockopt::KeepAlive, &true)?));
+        if let Err(error) = tuned {
+            tracing::debug!(%error, "a connection is served untuned");
+        }
+        Ok((stream, Peer::Tcp { from, at }))
+    }
+
+    fn turn_away(stream: &TcpStream, words: &[u8]) {
+        let _ = stream.try_write(words);
+    }
+}
+
 /// One client, once there is room. Cancel-safe.
-async fn accept(listener: &UnixListener, room: &Arc<Semaphore>) -> io::Result<(UnixStream, OwnedSemaphorePermit)> {
-    let permit = room.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, permit))
+async fn accept<L: Accepts>(listener: &L, room: &Room) -> io::Result<(L::Stream, Peer, Place)> {
+    let place = room.place(L::IS_TCP).await?;
+    let (stream, peer) = listener.client().await?;
+    Ok((stream, peer, place))
 }
 
 /// Concerns the one client that is already gone again.
@@ -92,13 +169,13 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
 }
 
 /// Serves one connection to its end.
-async fn converse<S>(stream: S, peer: Peer, context: Arc<GatewayContext>, mut doorway: Doorway)
+async fn converse<S>(stream: S, peer: Peer, context: Arc<GatewayContext>, room: Arc<Room>, mut doorway: Doorway)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (connection, turns) = Connection::new(stream, Patience::default());
     let leaving = turns.clone();
-    let service = service_fn(move |request| routes::handle(context.clone(), peer, &turns, request));
+    let service = service_fn(move |request| routes::handle(context.clone(), room.clone(), peer, &turns, request));
     let mut http = std::pin::pin!(
         http1::Builder::new()
             .half_close(false)

@@ -5,15 +5,17 @@
 //!
 //! ```text
 //! listener ─ connection ─ routes ─┬─ readiness                      facts
-//!                                 └─ intake ─ session ─ relay ─ leg   generation: client ◀─ reply ─ flow
-//!                                                     └ passage        answers of engines that do not speak the link
+//!    room       turns      access └─ intake ─ session ─ relay ─ leg   generation: client ◀─ reply ─ flow
+//!                           keys                    └ passage        answers of engines that do not speak the link
 //! ```
 
+mod access;
 mod answer;
 mod connection;
 mod flow;
 mod identity;
 mod intake;
+pub mod keys;
 mod leg;
 pub mod listener;
 mod passage;
@@ -22,8 +24,10 @@ mod readiness;
 pub mod record;
 mod relay;
 mod reply;
+mod room;
 mod routes;
 mod session;
+mod turns;
 
 use std::sync::Arc;
 
@@ -33,7 +37,8 @@ use crate::config::Config;
 use crate::daemon::handle::Handle;
 use crate::supervisor::Mono;
 
-pub use listener::serve;
+pub use keys::Access;
+pub use listener::{ClientListeners, serve};
 pub use record::{RequestRecord, RequestSink};
 
 /// What the gateway needs from the rest of the daemon.
@@ -42,6 +47,8 @@ pub struct GatewayContext {
     pub handle: Handle,
     /// The configuration in force. Each request keeps the one it arrived under.
     pub config: watch::Receiver<Arc<Config>>,
+    /// How TCP clients are let in, by the configuration and key file in force.
+    pub access: watch::Receiver<Arc<Access>>,
     /// Takes the record of every ended generation request.
     pub requests: RequestSink,
     /// The driver's monotonic clock: deadlines in submissions are in its terms.

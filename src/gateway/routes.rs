@@ -1,6 +1,6 @@
-//! Which path and method leads where, and who may come in.
+//! Which path and method leads where.
 //!
-//! Owns the table of routes. Paths and headers of the worker link are unknown here on purpose.
+//! Owns the table of routes and the order of the checks. Paths and headers of the worker link are unknown here on purpose.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -9,44 +9,20 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
+use super::access::Peer;
 use super::answer::{self, AnswerBody};
-use super::connection::{Turn, Turns};
 use super::flow::{Flow, Head, Origin};
-use super::intake::{self, Asked, Kind, Wishes};
+use super::intake::{self, Asked, BodyLimits, Kind, Wishes};
+use super::keys::{Access, Principal};
 use super::record::OpenRecord;
 use super::reply::Pulse;
+use super::room::Room;
 use super::session::{Admitted, Session};
+use super::turns::{Turn, Turns};
 use super::{GatewayContext, identity, readiness};
 use crate::config::Config;
 use crate::daemon::handle::{Class, Submission};
 use crate::supervisor::{Code, Refusal};
-
-/// Who is at the other end of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Peer {
-    /// By peer credentials; `None` when the system did not tell.
-    pub uid: Option<u32>,
-}
-
-impl Peer {
-    fn principal(self) -> String {
-        self.uid.map_or_else(|| "unknown".to_owned(), |uid| format!("uid:{uid}"))
-    }
-
-    fn check(self, context: &GatewayContext, config: &Config) -> Result<(), Refusal> {
-        match self.uid {
-            Some(uid) if uid == context.owner_uid || config.listen.allow_uids.contains(&uid) => Ok(()),
-            Some(uid) => {
-                let message = format!("uid {uid} is not served here; its owner can add it to listen.allow_uids");
-                Err(Refusal::new(Code::UidNotAllowed, message))
-            }
-            None => {
-                let message = "the system does not tell who connects; connect from a process on this machine";
-                Err(Refusal::new(Code::UidNotAllowed, message))
-            }
-        }
-    }
-}
 
 enum Route<'a> {
     Health,
@@ -89,6 +65,7 @@ impl Route<'_> {
 /// first poll: hyper reads on in between.
 pub(super) fn handle(
     context: Arc<GatewayContext>,
+    room: Arc<Room>,
     peer: Peer,
     turns: &Turns,
     request: Request<Incoming>,
@@ -101,59 +78,100 @@ pub(super) fn handle(
             .and_then(|id| id.to_str().ok())
             .filter(|id| identity::is_well_formed(id))
             .map_or_else(identity::random_hex, str::to_owned);
-        let response = answer_to(&context, peer, &turn, &request_id, request).await;
+        let response = answer_to(&context, &room, peer, &turn, &request_id, request).await;
         Ok(answer::finish(response, &request_id, turn))
     }
 }
 
 async fn answer_to(
     context: &GatewayContext,
+    room: &Room,
     peer: Peer,
     turn: &Turn,
     request_id: &str,
     request: Request<Incoming>,
 ) -> Response<AnswerBody> {
     let config = context.config.borrow().clone();
+    let access = context.access.borrow().clone();
     let path = request.uri().path().to_owned();
-    let Some(route) = route(&path) else {
-        let path: String = path.chars().take(80).collect();
-        let message = format!("there is nothing at {path}; use /v1/chat/completions, /v1/completions or /v1/models");
-        return answer::refusal(&Refusal::new(Code::NotFound, message));
+    let let_in = let_in(context, &config, &access, peer, &path, &request);
+    let (route, principal) = match let_in {
+        Ok(let_in) => let_in,
+        Err((refusal, route)) => {
+            if let (Some(Route::Generate(_)), Code::InvalidApiKey) = (&route, refusal.code) {
+                let mut record = OpenRecord::new(request_id.to_owned(), peer.name(), context.requests.clone());
+                record.ended(refusal.code.status(), Some(refusal.code.as_str()));
+            }
+            let mut response = answer::refusal(&refusal);
+            if let (Some(route), Code::MethodNotAllowed) = (&route, refusal.code) {
+                response.headers_mut().insert(ALLOW, HeaderValue::from_static(route.methods()));
+            }
+            let (head, body) = request.into_parts();
+            intake::discard(&head, body).await;
+            turn.body_read();
+            return response;
+        }
     };
-    if !matches!(route, Route::Health)
-        && let Err(refusal) = peer.check(context, &config)
-    {
-        return answer::refusal(&refusal);
-    }
-    if !route.allows(request.method()) {
-        let methods = route.methods();
-        let message = format!("{path} does not take {}; use {methods}", request.method());
-        let mut response = answer::refusal(&Refusal::new(Code::MethodNotAllowed, message));
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
-        return response;
-    }
     match route {
         Route::Health => answer::json(StatusCode::OK, &b"{\"status\":\"ok\"}"[..]),
         Route::Ready => readiness::ready(&context.handle.status()),
         Route::Models => readiness::models(&context.handle.status(), &config, context.started),
         Route::Model(name) => readiness::model(name, &context.handle.status(), &config, context.started),
         Route::Generate(kind) => {
-            let record = OpenRecord::new(request_id.to_owned(), peer.principal(), context.requests.clone());
-            generate(context, &config, kind, peer, turn, record, request).await
+            let record = OpenRecord::new(request_id.to_owned(), principal.name.clone(), context.requests.clone());
+            let at_door = AtDoor { context, config: &config, room, principal, turn };
+            generate(at_door, kind, record, request).await
         }
     }
 }
 
-async fn generate(
+/// Where a request leads and whose it is; or why it goes no further, with the route as far as it is known.
+fn let_in<'p>(
     context: &GatewayContext,
     config: &Config,
-    kind: Kind,
+    access: &Access,
     peer: Peer,
-    turn: &Turn,
+    path: &'p str,
+    request: &Request<Incoming>,
+) -> Result<(Route<'p>, Principal), (Refusal, Option<Route<'p>>)> {
+    peer.check_browser(access, request).map_err(|refusal| (refusal, None))?;
+    let Some(route) = route(path) else {
+        let path: String = path.chars().take(80).collect();
+        let message = format!("there is nothing at {path}; use /v1/chat/completions, /v1/completions or /v1/models");
+        return Err((Refusal::new(Code::NotFound, message), None));
+    };
+    if !route.allows(request.method()) {
+        let method: String = request.method().as_str().chars().take(20).collect();
+        let message = format!("{path} does not take {method}; use {}", route.methods());
+        return Err((Refusal::new(Code::MethodNotAllowed, message), Some(route)));
+    }
+    // Whoever watches over the daemon needs no key to see that it is there.
+    if matches!(route, Route::Health) {
+        return Ok((route, Principal::named(peer.name())));
+    }
+    match peer.authenticate(context, config, access, request.headers()) {
+        Ok(principal) => Ok((route, principal)),
+        Err(refusal) => Err((refusal, Some(route))),
+    }
+}
+
+/// What a request that was let in comes with.
+struct AtDoor<'a> {
+    context: &'a GatewayContext,
+    config: &'a Config,
+    room: &'a Room,
+    principal: Principal,
+    turn: &'a Turn,
+}
+
+async fn generate(
+    at_door: AtDoor<'_>,
+    kind: Kind,
     mut record: OpenRecord,
     request: Request<Incoming>,
 ) -> Response<AnswerBody> {
-    let admitted = admit(context, config, peer, turn, &mut record, request).await;
+    let context = at_door.context;
+    let admitted = admit(at_door, &mut record, request).await;
     let (asked, body, pulse, submission) = match admitted {
         Ok(parts) => parts,
         Err(refusal) => {
@@ -187,33 +205,33 @@ async fn generate(
 
 /// Everything between the head of a request and its submission.
 async fn admit(
-    context: &GatewayContext,
-    config: &Config,
-    peer: Peer,
-    turn: &Turn,
+    at_door: AtDoor<'_>,
     record: &mut OpenRecord,
     request: Request<Incoming>,
 ) -> Result<(Asked, bytes::Bytes, Pulse, Submission), Refusal> {
+    let AtDoor { context, config, room, principal, turn } = at_door;
     let (head, body) = request.into_parts();
     let wishes = Wishes::from_headers(&head.headers);
-    let body = intake::read_body(body, config.listen.max_body).await?;
+    let limits = BodyLimits { max: config.listen.max_body, room: room.body(config.queue.max_bytes) };
+    let body = intake::read_body(&head, body, limits).await?;
     turn.body_read();
+    intake::check_encoding(&head.headers)?;
     let wishes = wishes?;
     let asked = Asked::from_body(&body)?;
     if let Some(model) = &asked.model {
         readiness::check_model(model, &context.handle.status(), config)?;
     }
-    let principal = peer.principal();
     let client = wishes.client.or_else(|| asked.user.as_deref().and_then(identity::client_name));
     if let Some(client) = &client {
-        record.facts.client = format!("{principal}/{client}");
+        record.facts.client = format!("{}/{client}", principal.name);
     }
-    let class = wishes.class.or(asked.class).unwrap_or(Class::Normal);
+    let class = principal.capped(wishes.class.or(asked.class).unwrap_or(Class::Normal));
     record.facts.class = class;
     let patience = wishes.timeout.or(if asked.stream { None } else { wishes.read_timeout });
     let pulse = Pulse::new(asked.stream, &config.queue, wishes.read_timeout, record.arrived());
     let deadline = patience.map(|patience| (context.mono)() + patience);
-    let submission = Submission { principal, client, class, body_bytes: body.len() as u64, deadline };
+    // The seam of `max_active`: the submission takes `principal.max_active` once the core counts it.
+    let submission = Submission { principal: principal.name, client, class, body_bytes: body.len() as u64, deadline };
     Ok((asked, body, pulse, submission))
 }
 

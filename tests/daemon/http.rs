@@ -1,6 +1,7 @@
-//! A plain HTTP/1.1 client over a Unix socket, byte by byte, that notices an answer cut off in the middle.
+//! A plain HTTP/1.1 client over a Unix socket or TCP, byte by byte, that notices an answer cut off in the middle.
 
 use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -12,8 +13,24 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A connection to one of the daemon's sockets.
 pub struct Connection {
-    stream: UnixStream,
+    stream: Box<dyn Stream>,
     buffer: Vec<u8>,
+}
+
+trait Stream: Read + Write + Send {
+    fn be_patient(&self, patience: Duration);
+}
+
+impl Stream for UnixStream {
+    fn be_patient(&self, patience: Duration) {
+        self.set_read_timeout(Some(patience)).unwrap();
+    }
+}
+
+impl Stream for TcpStream {
+    fn be_patient(&self, patience: Duration) {
+        self.set_read_timeout(Some(patience)).unwrap();
+    }
 }
 
 /// A whole answer.
@@ -29,15 +46,24 @@ pub struct Answer {
 impl Connection {
     /// `None` while nobody listens.
     pub fn open(socket: &Path) -> Option<Self> {
-        let stream = UnixStream::connect(socket).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Some(Self { stream, buffer: Vec::new() })
+        Some(Self::over(UnixStream::connect(socket).ok()?))
+    }
+
+    /// The same over TCP.
+    #[allow(dead_code, reason = "only the tests of the daemon's TCP listener use it, and others share this file")]
+    pub fn open_tcp(address: SocketAddr) -> Option<Self> {
+        Some(Self::over(TcpStream::connect(address).ok()?))
+    }
+
+    fn over(stream: impl Stream + 'static) -> Self {
+        stream.be_patient(PATIENCE);
+        Self { stream: Box::new(stream), buffer: Vec::new() }
     }
 
     /// Waits longer for news: a real model on a busy machine takes its time.
     #[allow(dead_code, reason = "only the tests with a real model are so patient, and they share this file")]
     pub fn patient(self, patience: Duration) -> Self {
-        self.stream.set_read_timeout(Some(patience)).unwrap();
+        self.stream.be_patient(patience);
         self
     }
 

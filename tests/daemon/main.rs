@@ -31,6 +31,8 @@ mod rules;
 mod schedules;
 mod start_refused;
 mod stops;
+mod strangers;
 mod takeovers;
+mod tcp;
 mod unloads;
 mod upgrades;

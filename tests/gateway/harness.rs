@@ -2,6 +2,7 @@
 //!
 //! Everything waits on states; a test that waits for what never comes is ended by the test runner, not by a timer here.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,13 +10,13 @@ use mlxsup::config::Config;
 use mlxsup::control::view::{State, Status};
 use mlxsup::daemon::door::{Porter, door};
 use mlxsup::daemon::handle::{Assignment, Directive, GatewayInput, Handle, Report, Submission};
-use mlxsup::gateway::{GatewayContext, RequestRecord, serve};
+use mlxsup::gateway::{Access, ClientListeners, GatewayContext, RequestRecord, serve};
 use mlxsup::link::endpoint::Endpoint;
 use mlxsup::supervisor::{Generation, Mono};
 use mlxsup_worker_api::Envelope;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -26,6 +27,9 @@ pub struct Gateway {
     pub inputs: mpsc::UnboundedReceiver<GatewayInput>,
     pub records: mpsc::UnboundedReceiver<RequestRecord>,
     pub status: watch::Sender<Arc<Status>>,
+    pub access: watch::Sender<Arc<Access>>,
+    /// Of the TCP listener. Nobody is let in there before `access` says so.
+    pub address: SocketAddr,
     pub porter: Porter,
     pub served: JoinHandle<()>,
     _config: watch::Sender<Arc<Config>>,
@@ -52,26 +56,37 @@ impl Gateway {
         change(&mut config);
         let (config_sender, config) = watch::channel(Arc::new(config));
         let (status, status_receiver) = watch::channel(Arc::new(status(State::Serving)));
+        let (access, access_receiver) = watch::channel(Arc::new(Access::Closed));
         let (handle, inputs) = Handle::new(status_receiver);
         let (record_sender, records) = mpsc::unbounded_channel();
         let context = GatewayContext {
             handle,
             config,
+            access: access_receiver,
             requests: Arc::new(move |record| drop(record_sender.send(record.clone()))),
             mono: Arc::new(|| Mono(1_000)),
             owner_uid,
             max_connections: 64,
             started: 1_700_000_000,
         };
-        let listener = UnixListener::bind(dir.path().join("client.sock")).expect("bound");
+        let unix = UnixListener::bind(dir.path().join("client.sock")).expect("bound");
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        tcp.set_nonblocking(true).expect("non-blocking");
+        let address = tcp.local_addr().expect("an address");
+        let tcp = vec![TcpListener::from_std(tcp).expect("a listener")];
         let (porter, doorway) = door();
-        let served = tokio::spawn(serve(listener, Arc::new(context), doorway));
-        Self { dir, inputs, records, status, porter, served, _config: config_sender }
+        let served = tokio::spawn(serve(ClientListeners { unix, tcp }, Arc::new(context), doorway));
+        Self { dir, inputs, records, status, access, address, porter, served, _config: config_sender }
     }
 
     pub async fn connect(&self) -> Client {
         let stream = UnixStream::connect(self.dir.path().join("client.sock")).await.expect("connected");
-        Client { stream, buffer: Vec::new() }
+        Client::new(stream)
+    }
+
+    /// A client on the TCP listener.
+    pub async fn connect_tcp(&self) -> Client<TcpStream> {
+        Client::new(TcpStream::connect(self.address).await.expect("connected"))
     }
 
     /// A client that has sent a request.
@@ -230,8 +245,8 @@ pub fn chunk(text: &str) -> String {
 pub const FINISH: &str = "{\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}";
 
 /// A client that sees every byte.
-pub struct Client {
-    pub stream: UnixStream,
+pub struct Client<S = UnixStream> {
+    pub stream: S,
     buffer: Vec<u8>,
 }
 
@@ -259,7 +274,11 @@ impl Answer {
     }
 }
 
-impl Client {
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    pub fn new(stream: S) -> Self {
+        Self { stream, buffer: Vec::new() }
+    }
+
     pub async fn send(&mut self, bytes: &str) {
         self.stream.write_all(bytes.as_bytes()).await.expect("sent");
     }
@@ -310,7 +329,7 @@ impl Client {
     }
 }
 
-async fn read_until(stream: &mut UnixStream, buffer: &mut Vec<u8>, needle: &[u8]) -> Option<Vec<u8>> {
+async fn read_until(stream: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>, needle: &[u8]) -> Option<Vec<u8>> {
     loop {
         if let Some(start) = buffer.windows(needle.len()).position(|window| window == needle) {
             return Some(buffer.drain(..start + needle.len()).collect());

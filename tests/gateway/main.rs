@@ -12,6 +12,7 @@ mod hang_up;
 mod plain;
 mod refusals;
 mod streams;
+mod tcp;
 
 /// Against the fake worker's own process: `cargo test --features fake-worker`.
 #[cfg(feature = "fake-worker")]

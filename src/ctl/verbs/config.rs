@@ -11,6 +11,7 @@ use crate::ctl::home::Home;
 use crate::ctl::render::json::pretty;
 use crate::ctl::render::quantity::plural;
 use crate::ctl::terminal::Terminal;
+use crate::gateway::Access;
 
 /// Reads the named file, else the home's, which is also judged as a place for sockets.
 pub fn run(args: ConfigArgs, home: &Home, terminal: &mut Terminal) -> Result<ExitStatus, Failure> {
@@ -91,7 +92,10 @@ impl Judged {
             }
             Err(error) => return Err(Failure::new(Kind::Configuration, error.to_string().trim_end())),
         };
-        let problems = home.map(|home| config::check_home(&config, home)).unwrap_or_default();
+        let mut problems = home.map(|home| config::check_home(&config, home)).unwrap_or_default();
+        if let Some(Err(keys)) = home.map(|home| Access::load(&config, home)) {
+            problems.extend(keys);
+        }
         if problems.is_empty() {
             return Ok(Self::Good(Box::new(config)));
         }
