@@ -138,7 +138,7 @@ class Source:
                 self.folder = cached / "snapshots" / (cached / "refs" / "main").read_text().strip()
         if not (self.folder / "config.json").is_file():
             raise FileNotFoundError(
-                "no model `%s`: it is neither a folder with config.json nor in the hub cache %s; give a folder, or fetch "
+                "no model `%s`: neither a folder with config.json nor in the hub cache %s; give a folder, or fetch "
                 "a hub id with: hf download %s" % (model, cache, "OWNER/NAME" if model[:1] in "/.~" else model))
         self.config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
         self.weights = sorted(self.folder.glob("model*.safetensors"))
@@ -445,16 +445,21 @@ class BatchPart:
     worker = None
 
     def next(self):
+        self._publish()  # a chunk of a long prompt may take long: what is pending must be seen before it
         read, generated = super().next()
-        with contextlib.suppress(AttributeError, TypeError, ValueError):  # another mlx_lm keeps its books elsewhere
-            self.worker.active = len(self._prompt_batch) + len(self._generation_batch)
-            self.worker.pending = sum(total - done for _, done, total in self._currently_processing) + sum(
-                len(segment) for sequence in self._unprocessed_sequences for segment in sequence[1])
-            if self.worker.steps % 16 == 0:
-                self.worker.kv_bytes = self.prompt_cache_nbytes
+        self._publish()
         if read or generated:
             self.worker.step(len(generated))
         return read, generated
+
+    def _publish(self):
+        with contextlib.suppress(AttributeError, TypeError, ValueError):  # another mlx_lm keeps its books elsewhere
+            queued = [segment for sequence in self._unprocessed_sequences for segment in sequence[1]]
+            left = [total - done for _, done, total in self._currently_processing]
+            self.worker.pending = sum(left) + sum(map(len, queued))
+            self.worker.active = len(self._prompt_batch) + len(self._generation_batch) or min(1, len(queued))
+            if self.worker.steps % 16 == 0:
+                self.worker.kv_bytes = self.prompt_cache_nbytes
 
 
 def counting(worker, stream_generate):
@@ -743,6 +748,8 @@ def main():
     worker.limits.apply()
 
     arguments = ["--model", str(worker.source.folder), "--max-tokens", str(worker.settings.default_max_tokens)]
+    if worker.device == mx.cpu:  # a chunk of mlx_lm's 2048 tokens would be half a minute without a sign of life
+        arguments += ["--prefill-step-size", "256"]
     slots = worker.settings.slots
     if slots is not None:
         arguments += ["--decode-concurrency", str(slots), "--prompt-concurrency", str(min(slots, 8))]

@@ -25,8 +25,8 @@ FRANCE = "What is the capital of France?"
 # As the daemon writes it, with a key that this worker does not know.
 SETTINGS = {
     "model": MODEL, "device": "auto", "slots": 4, "context": None, "default_max_tokens": 64, "wired_limit": "auto",
-    "cache_limit_bytes": 256 << 20, "memory_limit_bytes": None, "clear_cache_after_tokens": 0, "idle_keep_warm_ms": None,
-    "lease_s": 900, "served_names": [], "of_a_later_release": 1,
+    "cache_limit_bytes": 256 << 20, "memory_limit_bytes": None, "clear_cache_after_tokens": 0,
+    "idle_keep_warm_ms": None, "lease_s": 900, "served_names": [], "of_a_later_release": 1,
 }
 
 
