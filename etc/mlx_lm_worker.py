@@ -97,9 +97,12 @@ class Limits:
         if self.wired is not None:
             mx.set_wired_limit(self.wired)
         for name in ("wired", "cache", "memory"):
-            kept = functools.partial(lambda name, *_limit, **_options: getattr(self, name) or 0, name)
             for module in (mx, mx.metal):  # mx.metal has the deprecated names
-                setattr(module, "set_%s_limit" % name, kept)
+                setattr(module, "set_%s_limit" % name, self._kept(name))
+
+    def _kept(self, name):
+        """A setter that takes what MLX's takes, changes nothing, and returns the limit in force as the previous one."""
+        return lambda *_limit, **_options: getattr(self, name) or 0
 
     @staticmethod
     def checked(body):
@@ -360,6 +363,9 @@ class GeneratorPart:
         except BaseException as error:  # whatever it was, the process must not go on without this thread
             self.worker.events.put(("died", error))
 
+    def generation_is_running(self):
+        return self._generation_thread.is_alive()
+
     def _next_request(self, timeout=None):
         if timeout is not None:  # mlx_lm only waits here when nothing runs
             self.worker.idle()
@@ -372,6 +378,8 @@ class GeneratorPart:
     def _tokenize(self, tokenizer, request, args):
         """mlx_lm knows no context length: what is too long is refused, and an answer ends where the context does."""
         tokenized, context = super()._tokenize(tokenizer, request, args), self.worker.model["context_tokens"]
+        if self.worker.phase != "ready":  # the warm-up may be longer than a small `context`
+            return tokenized
         if len(tokenized[0]) >= context:
             raise TooLong("This model's maximum context length is %d tokens. However, you requested %d tokens in the "
                           "messages; shorten them." % (context, len(tokenized[0])))
@@ -434,7 +442,7 @@ class GeneratorPart:
         gives unanswered requests to the next worker."""
         if "[METAL]" in str(error):  # MLX goes on after a GPU error, with memory that nobody vouches for
             self.worker.events.put(("died", error))
-        elif self._generation_thread.is_alive():
+        elif self.generation_is_running():
             return
         threading.Event().wait()
 
@@ -532,7 +540,7 @@ class HandlerPart:
             self._reply(200, reply.result(COMMAND_S))
         except concurrent.futures.TimeoutError:
             self._refuse(503, "server_error", "engine_busy", "the engine's step did not end within %d s" % COMMAND_S)
-        except (ValueError, AttributeError, TypeError, OverflowError) as error:
+        except (ValueError, AttributeError, TypeError, OverflowError, RuntimeError) as error:
             self._refuse(400, invalid, "invalid_value", "the command was not understood: %s" % error)
 
     def _refuse(self, code, kind, name, message):
@@ -594,7 +602,6 @@ def no_network(*_, **__):
 
 def bridge(worker, server, provider):
     """Takes the place of mlx_lm.server.run: the same parts, on our socket. Returns only by ending the process."""
-
     from mlx.utils import tree_flatten
 
     def mixed(part, base):
@@ -615,8 +622,8 @@ def bridge(worker, server, provider):
         mx.clear_cache()
 
     provider._load = load_and_tell
-    handler, mlx_version = mixed(HandlerPart, server.APIHandler), server.get_system_fingerprint()
-    httpd = UnixServer(worker.socket, lambda *a: handler(worker.generator, *a, system_fingerprint=mlx_version))
+    handler, system = mixed(HandlerPart, server.APIHandler), server.get_system_fingerprint()
+    httpd = UnixServer(worker.socket, lambda *a: handler(worker.generator, *a, system_fingerprint=system))
     # mlx_lm bounds saved prompts by number alone, and one may be gigabytes.
     room = max(GIB // 2, (worker.limits.memory - worker.source.bytes) // 4)
     saved = server.LRUPromptCache(provider.cli_args.prompt_cache_size, room)
@@ -634,7 +641,7 @@ def warm_up(worker):
         connection.connect(worker.socket)
         connection.sendall(head.encode() + body)
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
-    if answer.split(b" ", 2)[1] == b"200":
+    if b" 200 " in answer[:16]:
         worker.events.put(("warm", None))
     else:
         worker.events.put(("died", RuntimeError("the warm-up failed: %r" % answer[-300:])))
@@ -647,6 +654,8 @@ def live(worker, httpd):
         try:
             what, detail = worker.events.get(timeout=0.5)
         except queue.Empty:
+            if not worker.generator.generation_is_running():
+                broken(worker, None)  # it always says why it ends; this is for the day when it cannot
             # time.monotonic stands still while the machine sleeps.
             silent = time.monotonic() - worker.last_contact
             if worker.phase != "ready" or worker.in_flight or silent < lease_s:
@@ -707,8 +716,9 @@ def broken(worker, error):
 
 def end(worker, code):
     """At once: the destructors of MLX's statics crash under a thread that is still inside MLX."""
-    with contextlib.suppress(OSError):
-        os.unlink(worker.socket)
+    if worker.generator is not None:  # before that the socket is not ours
+        with contextlib.suppress(OSError):
+            os.unlink(worker.socket)
     sys.stderr.flush()
     os._exit(code)
 
