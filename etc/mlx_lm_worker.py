@@ -97,9 +97,12 @@ class Limits:
         if self.wired is not None:
             mx.set_wired_limit(self.wired)
         for name in ("wired", "cache", "memory"):
-            kept = functools.partial(lambda name, *_limit, **_options: getattr(self, name) or 0, name)
             for module in (mx, mx.metal):  # mx.metal has the deprecated names
-                setattr(module, "set_%s_limit" % name, kept)
+                setattr(module, "set_%s_limit" % name, self._kept(name))
+
+    def _kept(self, name):
+        """A setter that takes what MLX's takes, changes nothing, and returns the limit in force as the previous one."""
+        return lambda *_limit, **_options: getattr(self, name) or 0
 
     @staticmethod
     def checked(body):
@@ -138,7 +141,7 @@ class Source:
                 self.folder = cached / "snapshots" / (cached / "refs" / "main").read_text().strip()
         if not (self.folder / "config.json").is_file():
             raise FileNotFoundError(
-                "no model `%s`: it is neither a folder with config.json nor in the hub cache %s; give a folder, or fetch "
+                "no model `%s`: neither a folder with config.json nor in the hub cache %s; give a folder, or fetch "
                 "a hub id with: hf download %s" % (model, cache, "OWNER/NAME" if model[:1] in "/.~" else model))
         self.config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
         self.weights = sorted(self.folder.glob("model*.safetensors"))
@@ -360,6 +363,9 @@ class GeneratorPart:
         except BaseException as error:  # whatever it was, the process must not go on without this thread
             self.worker.events.put(("died", error))
 
+    def generation_is_running(self):
+        return self._generation_thread.is_alive()
+
     def _next_request(self, timeout=None):
         if timeout is not None:  # mlx_lm only waits here when nothing runs
             self.worker.idle()
@@ -372,6 +378,8 @@ class GeneratorPart:
     def _tokenize(self, tokenizer, request, args):
         """mlx_lm knows no context length: what is too long is refused, and an answer ends where the context does."""
         tokenized, context = super()._tokenize(tokenizer, request, args), self.worker.model["context_tokens"]
+        if self.worker.phase != "ready":  # the warm-up may be longer than a small `context`
+            return tokenized
         if len(tokenized[0]) >= context:
             raise TooLong("This model's maximum context length is %d tokens. However, you requested %d tokens in the "
                           "messages; shorten them." % (context, len(tokenized[0])))
@@ -434,7 +442,7 @@ class GeneratorPart:
         gives unanswered requests to the next worker."""
         if "[METAL]" in str(error):  # MLX goes on after a GPU error, with memory that nobody vouches for
             self.worker.events.put(("died", error))
-        elif self._generation_thread.is_alive():
+        elif self.generation_is_running():
             return
         threading.Event().wait()
 
@@ -445,16 +453,21 @@ class BatchPart:
     worker = None
 
     def next(self):
+        self._publish()  # a chunk of a long prompt may take long: what is pending must be seen before it
         read, generated = super().next()
-        with contextlib.suppress(AttributeError, TypeError, ValueError):  # another mlx_lm keeps its books elsewhere
-            self.worker.active = len(self._prompt_batch) + len(self._generation_batch)
-            self.worker.pending = sum(total - done for _, done, total in self._currently_processing) + sum(
-                len(segment) for sequence in self._unprocessed_sequences for segment in sequence[1])
-            if self.worker.steps % 16 == 0:
-                self.worker.kv_bytes = self.prompt_cache_nbytes
+        self._publish()
         if read or generated:
             self.worker.step(len(generated))
         return read, generated
+
+    def _publish(self):
+        with contextlib.suppress(AttributeError, TypeError, ValueError):  # another mlx_lm keeps its books elsewhere
+            queued = [segment for sequence in self._unprocessed_sequences for segment in sequence[1]]
+            left = [total - done for _, done, total in self._currently_processing]
+            self.worker.pending = sum(left) + sum(map(len, queued))
+            self.worker.active = len(self._prompt_batch) + len(self._generation_batch) or min(1, len(queued))
+            if self.worker.steps % 16 == 0:
+                self.worker.kv_bytes = self.prompt_cache_nbytes
 
 
 def counting(worker, stream_generate):
@@ -527,7 +540,7 @@ class HandlerPart:
             self._reply(200, reply.result(COMMAND_S))
         except concurrent.futures.TimeoutError:
             self._refuse(503, "server_error", "engine_busy", "the engine's step did not end within %d s" % COMMAND_S)
-        except (ValueError, AttributeError, TypeError, OverflowError) as error:
+        except (ValueError, AttributeError, TypeError, OverflowError, RuntimeError) as error:
             self._refuse(400, invalid, "invalid_value", "the command was not understood: %s" % error)
 
     def _refuse(self, code, kind, name, message):
@@ -589,7 +602,6 @@ def no_network(*_, **__):
 
 def bridge(worker, server, provider):
     """Takes the place of mlx_lm.server.run: the same parts, on our socket. Returns only by ending the process."""
-
     from mlx.utils import tree_flatten
 
     def mixed(part, base):
@@ -610,8 +622,8 @@ def bridge(worker, server, provider):
         mx.clear_cache()
 
     provider._load = load_and_tell
-    handler, mlx_version = mixed(HandlerPart, server.APIHandler), server.get_system_fingerprint()
-    httpd = UnixServer(worker.socket, lambda *a: handler(worker.generator, *a, system_fingerprint=mlx_version))
+    handler, system = mixed(HandlerPart, server.APIHandler), server.get_system_fingerprint()
+    httpd = UnixServer(worker.socket, lambda *a: handler(worker.generator, *a, system_fingerprint=system))
     # mlx_lm bounds saved prompts by number alone, and one may be gigabytes.
     room = max(GIB // 2, (worker.limits.memory - worker.source.bytes) // 4)
     saved = server.LRUPromptCache(provider.cli_args.prompt_cache_size, room)
@@ -629,7 +641,7 @@ def warm_up(worker):
         connection.connect(worker.socket)
         connection.sendall(head.encode() + body)
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
-    if answer.split(b" ", 2)[1] == b"200":
+    if b" 200 " in answer[:16]:
         worker.events.put(("warm", None))
     else:
         worker.events.put(("died", RuntimeError("the warm-up failed: %r" % answer[-300:])))
@@ -642,6 +654,8 @@ def live(worker, httpd):
         try:
             what, detail = worker.events.get(timeout=0.5)
         except queue.Empty:
+            if not worker.generator.generation_is_running():
+                broken(worker, None)  # it always says why it ends; this is for the day when it cannot
             # time.monotonic stands still while the machine sleeps.
             silent = time.monotonic() - worker.last_contact
             if worker.phase != "ready" or worker.in_flight or silent < lease_s:
@@ -702,8 +716,9 @@ def broken(worker, error):
 
 def end(worker, code):
     """At once: the destructors of MLX's statics crash under a thread that is still inside MLX."""
-    with contextlib.suppress(OSError):
-        os.unlink(worker.socket)
+    if worker.generator is not None:  # before that the socket is not ours
+        with contextlib.suppress(OSError):
+            os.unlink(worker.socket)
     sys.stderr.flush()
     os._exit(code)
 
@@ -743,6 +758,8 @@ def main():
     worker.limits.apply()
 
     arguments = ["--model", str(worker.source.folder), "--max-tokens", str(worker.settings.default_max_tokens)]
+    if worker.device == mx.cpu:  # a chunk of mlx_lm's 2048 tokens would be half a minute without a sign of life
+        arguments += ["--prefill-step-size", "256"]
     slots = worker.settings.slots
     if slots is not None:
         arguments += ["--decode-concurrency", str(slots), "--prompt-concurrency", str(min(slots, 8))]

@@ -28,7 +28,7 @@ Linux) mlx="mlx[cpu]==$mlx_version" ;;
 *) mlx="mlx==$mlx_version" ;;
 esac
 
-# --- mlx_lm --------------------------------------------------------------------------------------------------------------
+# --- mlx_lm ----------------------------------------------------------------------------------------------------------
 
 stamp="$(uname -sm) $(sha256 "$root/etc/setup/mlx_lm.sh" "$root/etc/setup/host.sh")"
 if [ "$(cat "$venv/stamp" 2>/dev/null)" != "$stamp" ]; then
@@ -64,7 +64,7 @@ if [ "$(cat "$venv/stamp" 2>/dev/null)" != "$stamp" ]; then
 fi
 say "mlx_lm $mlx_lm_version is ready: target/mlx-lm/bin/python"
 
-# --- the model ----------------------------------------------------------------------------------------------------------
+# --- the model -------------------------------------------------------------------------------------------------------
 
 [ -f "$gguf" ] || fail "target/models/${gguf##*/} is missing: run make model first"
 stamp="$mlx_version $(sha256 "$converter")"

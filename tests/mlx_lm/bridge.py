@@ -25,8 +25,8 @@ FRANCE = "What is the capital of France?"
 # As the daemon writes it, with a key that this worker does not know.
 SETTINGS = {
     "model": MODEL, "device": "auto", "slots": 4, "context": None, "default_max_tokens": 64, "wired_limit": "auto",
-    "cache_limit_bytes": 256 << 20, "memory_limit_bytes": None, "clear_cache_after_tokens": 0, "idle_keep_warm_ms": None,
-    "lease_s": 900, "served_names": [], "of_a_later_release": 1,
+    "cache_limit_bytes": 256 << 20, "memory_limit_bytes": None, "clear_cache_after_tokens": 0,
+    "idle_keep_warm_ms": None, "lease_s": 900, "served_names": [], "of_a_later_release": 1,
 }
 
 
@@ -48,7 +48,7 @@ def chat(text, **more):
 class Bridge:
     """One worker process. Every wait is for a state and ends with an error that shows the worker's log."""
 
-    def __init__(self, faulty=False, wedged=False, **settings):
+    def __init__(self, faulty=False, wedged=False, environment=None, **settings):
         self.folder = tempfile.TemporaryDirectory()
         self.socket = os.path.join(self.folder.name, "worker-3.sock")
         self.log_path = os.path.join(self.folder.name, "worker.log")
@@ -57,7 +57,8 @@ class Bridge:
         self.pipe, ready = os.pipe()
         environment = {**os.environ, "MLXSUP_READY_FD": str(ready), "MLXSUP_SOCKET": self.socket,
                        "MLXSUP_GENERATION": "3", "MLXSUP_NONCE": NONCE, "MLXSUP_EPOCH": str(EPOCH),
-                       "MLXSUP_SETTINGS": json.dumps({**SETTINGS, **settings}), "FAULTS": self.folder.name}
+                       "MLXSUP_SETTINGS": json.dumps({**SETTINGS, **settings}), "FAULTS": self.folder.name,
+                       **(environment or {})}
         command = [sys.executable, "-B"] + ([FAULTS] if faulty else []) + [WORKER]
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,

@@ -1,8 +1,8 @@
 """Runs the worker with mlx_lm made to fail on demand; the worker's own file is as shipped.
 
-FAULTS names a folder. While it has a file `wedge`, the model's forward pass does not return; while it has a file `raise`,
-the forward pass raises RuntimeError with the file's text. Calls that matter to the memory limits are written to `calls`,
-and MLX reports a recommended working set, as on a Mac, so that mlx_lm has a reason to change the wired limit.
+FAULTS names a folder. While it has a file `wedge`, the model's forward pass does not return; while it has a file
+`raise`, the forward pass raises RuntimeError with the file's text. Calls that matter to the memory limits are written
+to `calls`, and MLX reports a recommended working set, as on a Mac: a reason for mlx_lm to change the wired limit.
 """
 
 import os

@@ -9,7 +9,7 @@ import stat
 import tempfile
 import unittest
 
-from bridge import EPOCH, FRANCE, NONCE, ROOT, SETTINGS, Asking, Bridge, chat
+from bridge import EPOCH, FRANCE, NONCE, ROOT, SETTINGS, WORKER, Asking, Bridge, chat
 
 LONG = "Write a long story about a ship."
 
@@ -84,7 +84,8 @@ class Serving(unittest.TestCase):
         code, text = self.bridge.ask("POST", "/v1/completions", {"prompt": "One, two, three,", "max_tokens": 3})
         self.assertEqual((code, json.loads(text)["object"]), (200, "text_completion"))
         code, text = self.bridge.ask("GET", "/v1/models")
-        self.assertEqual((code, [m["id"] for m in json.loads(text)["data"]]), (200, [os.path.realpath(SETTINGS["model"])]))
+        names = [model["id"] for model in json.loads(text)["data"]]
+        self.assertEqual((code, names), (200, [os.path.realpath(SETTINGS["model"])]))
         self.assertEqual(self.bridge.ask("GET", "/health"), (200, '{"status": "ok"}'))
         self.assertEqual(self.bridge.ask("GET", "/nothing")[0], 404)
 
@@ -123,7 +124,8 @@ class Serving(unittest.TestCase):
 
     def test_limits_are_changed_by_command_only(self):
         gib = 1 << 30
-        code, memory = self.bridge.command("limits", '{"cache_limit_bytes": 1048576, "memory_limit_bytes": %d}' % (2 * gib))
+        wanted = {"cache_limit_bytes": 1 << 20, "memory_limit_bytes": 2 * gib}
+        code, memory = self.bridge.command("limits", json.dumps(wanted))
         self.assertEqual((code, memory["cache_limit_bytes"], memory["memory_limit_bytes"]), (200, 1 << 20, 2 * gib))
         self.bridge.answer(FRANCE, max_tokens=20)
         memory = self.bridge.command("limits", "{}")[1]
@@ -192,13 +194,21 @@ class Starting(BridgeTest):
         self.assertEqual(memory["recommended_working_set_bytes"], 40 << 30)
 
     def test_a_wired_limit_that_is_off_is_never_set(self):
-        bridge = self.start(faulty=True, wired_limit="off").ready()
+        bridge = self.start(faulty=True, wired_limit="off", context=40).ready()  # shorter than the warm-up
         bridge.answer(FRANCE, max_tokens=2)
         self.assertNotIn("set_wired_limit", [call[0] for call in bridge.calls()])
         self.assertIsNone(bridge.status()["memory"]["wired_limit_bytes"])
 
-    def test_the_context_bounds_prompt_and_answer(self):
-        bridge = self.start(context=64).ready()
+    def test_a_hub_id_from_the_cache_and_a_context_that_bounds_prompt_and_answer(self):
+        hub = tempfile.TemporaryDirectory()
+        self.addCleanup(hub.cleanup)
+        cached = pathlib.Path(hub.name, "models--some-owner--Small-Model")
+        (cached / "refs").mkdir(parents=True)
+        (cached / "refs" / "main").write_text("abc123\n")
+        (cached / "snapshots").mkdir()
+        (cached / "snapshots" / "abc123").symlink_to(SETTINGS["model"])
+        bridge = self.start(model="some-owner/Small-Model", context=64, environment={"HF_HUB_CACHE": hub.name}).ready()
+        self.assertEqual(bridge.status()["model"]["name"], "some-owner/Small-Model")
         code, text = bridge.ask("POST", "/v1/chat/completions", chat("word " * 64))
         self.assertEqual((code, json.loads(text)["error"]["code"]), (400, "context_length_exceeded"))
         self.assertRegex(text, r"maximum context length is 64 tokens. However, you requested \d+ tokens")
@@ -215,13 +225,17 @@ class Starting(BridgeTest):
         self.assertTrue(bridge.has_said_ready(), "the pipe is closed")
         self.assertEqual(os.read(bridge.pipe, 1), b"")
 
-    def test_a_damaged_model_and_a_missing_gpu_are_named(self):
+    def test_a_damaged_model_a_strange_socket_and_a_missing_gpu_are_named(self):
         with tempfile.TemporaryDirectory() as folder:
             pathlib.Path(folder, "config.json").write_text('{"model_type": "llama"}')
             pathlib.Path(folder, "model.safetensors").write_bytes(b"nothing")
             bridge = self.start(model=folder)
             self.assertEqual(bridge.ended(), 1)
             self.assertIn("mlx_lm_worker: cannot load the model `%s`: " % folder, bridge.log().splitlines()[-1])
+        bridge = self.start(environment={"MLXSUP_SOCKET": WORKER})
+        self.assertEqual(bridge.ended(), 1)
+        self.assertIn("a file that is not a socket", bridge.log())
+        self.assertTrue(os.path.exists(WORKER), "it must not take away what is not its own")
         bridge = self.start(device="gpu")
         self.assertEqual(bridge.ended(), 1)
         self.assertIn("no usable GPU", bridge.log())
@@ -243,7 +257,8 @@ class Ending(BridgeTest):
     def test_a_gpu_error_that_mlx_lm_survives_ends_the_process_unanswered(self):
         bridge = self.start(faulty=True).ready()
         bridge.fault("raise", "an ordinary error")
-        code, text = bridge.ask("POST", "/v1/chat/completions", chat(FRANCE, seed=1))  # not batched: the thread survives
+        # A seed keeps it out of the batch: there mlx_lm's thread survives.
+        code, text = bridge.ask("POST", "/v1/chat/completions", chat(FRANCE, seed=1))
         self.assertEqual((code, json.loads(text)["error"]["code"]), (500, "engine_error"))
         self.assertEqual(bridge.status()["counters"]["failed"], 1)
         bridge.fault("raise", "[METAL] Command buffer execution failed: Insufficient Memory")
@@ -256,8 +271,8 @@ class Ending(BridgeTest):
         bridge = self.start(faulty=True).ready()
         bridge.fault("wedge")
         answer = Asking(lambda: bridge.answer(FRANCE, max_tokens=20))
-        bridge.until(lambda s: s["engine"]["active"] + s["engine"]["waiting"] == 1, "a request taken")
-        first = bridge.status()
+        bridge.until_active(1)
+        first = bridge.until(lambda s: s["engine"]["pending_prefill_tokens"] > 30, "the prompt seen as pending")
         later = bridge.until(lambda s: (s["engine"]["last_step_age_ms"] or 0) >= 1000, "a second without a step")
         self.assertEqual(later["engine"]["steps"], first["engine"]["steps"])
         bridge.mend("wedge")
