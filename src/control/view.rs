@@ -69,6 +69,20 @@ pub enum State {
     Stopping,
 }
 
+/// All states.
+pub const STATES: &[State] = &[
+    State::Starting,
+    State::Serving,
+    State::Handover,
+    State::Draining,
+    State::Drained,
+    State::Asleep,
+    State::Unloaded,
+    State::Parked,
+    State::Stranded,
+    State::Stopping,
+];
+
 impl State {
     /// The word used in JSON, logs and the terminal.
     #[must_use]

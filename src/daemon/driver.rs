@@ -26,7 +26,9 @@ use super::sampling::Sampler;
 use super::timetable::{Reached, Timetable};
 use crate::config::Config;
 use crate::control::view::{FailureView, State, Status};
-use crate::supervisor::{Action, Event, Generation, Persistent, Record, Supervisor};
+use crate::telemetry::Metrics;
+
+use crate::supervisor::{Action, Event, Generation, Persistent, RESTART_DONE, Record, Supervisor};
 
 /// Between samples.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
@@ -62,6 +64,7 @@ pub struct Driver {
     sample_now: bool,
     seen: Option<(State, Option<Generation>, bool)>,
     recorder: Option<Recorder>,
+    metrics: Option<Arc<Metrics>>,
 }
 
 /// Control requests that may wait for the driver.
@@ -108,6 +111,7 @@ impl Driver {
             sample_now: false,
             seen: None,
             recorder: None,
+            metrics: None,
         };
         (driver, ends)
     }
@@ -132,6 +136,11 @@ impl Driver {
     /// Gives it the means to replace its own image. Before [`Self::run`].
     pub fn set_image_change(&mut self, change: ImageChange) {
         self.image_change = Some(change);
+    }
+
+    /// Has restarts counted. Before [`Self::run`].
+    pub fn set_metrics(&mut self, metrics: Arc<Metrics>) {
+        self.metrics = Some(metrics);
     }
 
     /// The machine went down since the last daemon ran.
@@ -344,7 +353,14 @@ impl Driver {
                     self.publish();
                     self.effects.reply(operation, outcome);
                 }
-                Action::Record(record) => self.journal.add(&record, now.wall),
+                Action::Record(record) => {
+                    if record.kind == RESTART_DONE
+                        && let (Some(metrics), Some(restart)) = (&self.metrics, &self.core.snapshot().last_restart)
+                    {
+                        metrics.count_restart(&restart.reason);
+                    }
+                    self.journal.add(&record, now.wall);
+                }
                 Action::Persist(persistent) => self.effects.persist(persistent),
                 Action::Exit => over = true,
             }

@@ -24,7 +24,7 @@ use crate::control;
 use crate::gateway::{self, Access, GatewayContext, RequestSink};
 use crate::service::{Notifier, inheritance, is_started_by_init, watchdog_interval};
 use crate::supervisor::verbs::Verb;
-use crate::telemetry::{Logging, RequestsLog, StderrLog};
+use crate::telemetry::{Logging, Metrics, RequestsLog, StderrLog};
 
 /// Descriptors the daemon keeps for itself when it derives its connection cap from the process's limit.
 const OWN_DESCRIPTORS: u64 = 64;
@@ -142,7 +142,9 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
         events: core_events,
         requests: ends.requests.clone(),
     }));
-    let context = gateway_context(&ends, access_in_force, clock, requests_log.clone());
+    let metrics = Arc::new(Metrics::new(ends.status.clone()));
+    driver.set_metrics(Arc::clone(&metrics));
+    let context = gateway_context(&ends, access_in_force, clock, requests_log.clone(), metrics);
     let serving = tokio::spawn(gateway::serve(clients, context, doorway));
     let control = control::verbs::Control {
         requests: ends.requests.clone(),
@@ -176,8 +178,11 @@ fn gateway_context(
     access: watch::Receiver<Arc<Access>>,
     clock: Clock,
     log: RequestsLog,
+    metrics: Arc<Metrics>,
 ) -> Arc<GatewayContext> {
+    let counted = Arc::clone(&metrics);
     let requests: RequestSink = Arc::new(move |record| {
+        counted.count(record);
         if let Err(error) = log.write(record) {
             tracing::warn!(%error, "requests.log not written");
         }
@@ -187,6 +192,7 @@ fn gateway_context(
         config: ends.config.clone(),
         access,
         requests,
+        metrics,
         mono: Arc::new(move || clock.mono()),
         owner_uid: nix::unistd::geteuid().as_raw(),
         max_connections: connection_cap(),

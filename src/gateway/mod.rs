@@ -36,6 +36,7 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::daemon::handle::Handle;
 use crate::supervisor::Mono;
+use crate::telemetry::Metrics;
 
 pub use keys::Access;
 pub use listener::{ClientListeners, serve};
@@ -51,6 +52,8 @@ pub struct GatewayContext {
     pub access: watch::Receiver<Arc<Access>>,
     /// Takes the record of every ended generation request.
     pub requests: RequestSink,
+    /// For `/metrics`.
+    pub metrics: Arc<Metrics>,
     /// The driver's monotonic clock: deadlines in submissions are in its terms.
     pub mono: Arc<dyn Fn() -> Mono + Send + Sync>,
     /// Uid that is always served.

@@ -6,13 +6,14 @@
 
 use bytes::{Bytes, BytesMut};
 use mlxsup_worker_api::ErrorObject;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::leg::{EVENT_LIMIT, Leg, LegError, Opened};
 use super::relay::LegEnd;
-use super::session::{Session, Stage};
+use super::session::Session;
 use crate::daemon::handle::Assignment;
 use crate::link::foreign::Foreign;
 use crate::supervisor::{Code, Refusal};
@@ -40,6 +41,10 @@ impl Session {
                 chunk = leg.chunk() => match chunk {
                     Ok(Some(chunk)) if whole.len() + chunk.len() <= EVENT_LIMIT => whole.extend_from_slice(&chunk),
                     Ok(Some(_)) => return LegEnd::protocol(format!("it is larger than {EVENT_LIMIT} bytes")),
+                    // An answer whose length nobody told ends like one that broke off.
+                    Ok(None) if serde_json::from_slice::<IgnoredAny>(&whole).is_err() => {
+                        return LegEnd::Lost { why: "the answer is no whole JSON document".to_owned() };
+                    }
                     Ok(None) => return LegEnd::Complete(Some(whole.freeze())),
                     Err(error) => return self.lost(&error),
                 },
@@ -77,7 +82,7 @@ impl Session {
     /// Hands on every event that is whole.
     async fn pass_ready(&mut self, events: &mut Events, assignment: &Assignment) -> Option<LegEnd> {
         let mut whole = BytesMut::new();
-        let mut begun = false;
+        let mut chunks = 0;
         let end = loop {
             let Some(event) = events.next() else { break None };
             match Word::of(&event) {
@@ -87,17 +92,16 @@ impl Session {
                 Word::Chunk => {
                     self.progress.note(&event);
                     whole.extend_from_slice(&event);
-                    begun = true;
+                    chunks += 1;
                 }
             }
         };
         if events.is_too_large() {
             return Some(LegEnd::protocol(format!("an event is larger than {EVENT_LIMIT} bytes")));
         }
-        if begun {
+        if chunks > 0 {
             // Told before it is sent: from here on the request cannot be given to another worker.
-            self.stage = Stage::Answering;
-            self.progressed(assignment);
+            self.progressed(assignment, chunks);
         }
         if !whole.is_empty() {
             let origin = self.origin();

@@ -10,12 +10,13 @@ use chrono::{DateTime, Local, SecondsFormat};
 use tokio::time::Instant;
 
 use crate::daemon::handle::Class;
+use crate::telemetry::TokenGaps;
 
 /// Takes the record of each ended request. Called from connection tasks: it must not block for long.
 pub type RequestSink = Arc<dyn Fn(&RequestRecord) + Send + Sync>;
 
 /// What became of one generation request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RequestRecord {
     /// When it arrived.
     pub at: SystemTime,
@@ -43,25 +44,42 @@ pub struct RequestRecord {
     pub generations: Vec<u64>,
     /// Why the answer ended: `stop`, `length` …
     pub finish: Option<String>,
+    /// How far apart its tokens came; not part of the line.
+    pub token_gaps: TokenGaps,
+}
+
+impl RequestRecord {
+    /// Of a request that has just arrived. Until told otherwise it reads as a hang-up.
+    #[must_use]
+    pub fn opened(id: String, client: String) -> Self {
+        Self {
+            at: SystemTime::now(),
+            id,
+            client,
+            class: Class::Normal,
+            status: 499,
+            code: Some("cancelled".to_owned()),
+            prompt_tokens: 0,
+            completion_tokens: 0,
+            queue_ms: None,
+            ttft_ms: None,
+            total_ms: 0,
+            generations: Vec::new(),
+            finish: None,
+            token_gaps: TokenGaps::default(),
+        }
+    }
 }
 
 impl fmt::Display for RequestRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = DateTime::<Local>::from(self.at).to_rfc3339_opts(SecondsFormat::Millis, false);
-        write!(f, "at={at} id={} client={} class={}", self.id, self.client, class_word(self.class))?;
+        write!(f, "at={at} id={} client={} class={}", self.id, self.client, self.class.as_str())?;
         write!(f, " status={} code={}", self.status, Word(self.code.as_deref()))?;
         write!(f, " prompt_tokens={} completion_tokens={}", self.prompt_tokens, self.completion_tokens)?;
         write!(f, " queue_ms={} ttft_ms={}", Number(self.queue_ms), Number(self.ttft_ms))?;
         write!(f, " total_ms={} generations={}", self.total_ms, List(&self.generations))?;
         write!(f, " finish={}", Word(self.finish.as_deref()))
-    }
-}
-
-const fn class_word(class: Class) -> &'static str {
-    match class {
-        Class::Interactive => "interactive",
-        Class::Normal => "normal",
-        Class::Batch => "batch",
     }
 }
 
@@ -113,28 +131,14 @@ pub(super) struct OpenRecord {
     /// The facts so far.
     pub facts: RequestRecord,
     arrived: Instant,
+    last_token: Option<Instant>,
     sink: RequestSink,
 }
 
 impl OpenRecord {
-    /// Opens a record; until told otherwise it reads as a hang-up.
+    /// Opens a record.
     pub fn new(id: String, client: String, sink: RequestSink) -> Self {
-        let facts = RequestRecord {
-            at: SystemTime::now(),
-            id,
-            client,
-            class: Class::Normal,
-            status: 499,
-            code: Some("cancelled".to_owned()),
-            prompt_tokens: 0,
-            completion_tokens: 0,
-            queue_ms: None,
-            ttft_ms: None,
-            total_ms: 0,
-            generations: Vec::new(),
-            finish: None,
-        };
-        Self { facts, arrived: Instant::now(), sink }
+        Self { facts: RequestRecord::opened(id, client), arrived: Instant::now(), last_token: None, sink }
     }
 
     /// When the request arrived.
@@ -149,10 +153,15 @@ impl OpenRecord {
         self.facts.generations.push(generation);
     }
 
-    /// A token came.
-    pub fn token(&mut self) {
-        let waited = self.since_arrival();
-        self.facts.ttft_ms.get_or_insert(waited);
+    /// Tokens came, all of them now.
+    pub fn tokens(&mut self, count: u32, now: Instant) {
+        match self.last_token.replace(now) {
+            Some(last) => self.facts.token_gaps.note(now.saturating_duration_since(last), count),
+            None => {
+                let waited = now.saturating_duration_since(self.arrived);
+                self.facts.ttft_ms = Some(crate::supervisor::time::millis(waited));
+            }
+        }
     }
 
     /// How it ends.

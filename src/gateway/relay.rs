@@ -140,7 +140,7 @@ impl Session {
             }
         };
         if new_tokens > 0 {
-            self.progressed(assignment);
+            self.progressed(assignment, new_tokens);
         }
         (framed.freeze(), end)
     }
@@ -182,10 +182,10 @@ impl Session {
     }
 
     /// Tells the driver that tokens came: at once for the first of an assignment, then now and again.
-    pub(super) fn progressed(&mut self, assignment: &Assignment) {
+    pub(super) fn progressed(&mut self, assignment: &Assignment, new_tokens: usize) {
         self.stage = Stage::Answering;
-        self.record.token();
         let now = Instant::now();
+        self.record.tokens(u32::try_from(new_tokens).unwrap_or(u32::MAX), now);
         if self.reported.is_some_and(|before| now.saturating_duration_since(before) < REPORT_INTERVAL) {
             return;
         }

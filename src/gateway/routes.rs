@@ -24,9 +24,13 @@ use crate::config::Config;
 use crate::daemon::handle::{Class, Submission};
 use crate::supervisor::{Code, Refusal};
 
+/// The text format that [`Metrics`](crate::telemetry::Metrics) writes.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
 enum Route<'a> {
     Health,
     Ready,
+    Metrics,
     Models,
     Model(&'a str),
     Generate(Kind),
@@ -36,6 +40,7 @@ fn route(path: &str) -> Option<Route<'_>> {
     Some(match path {
         "/health" => Route::Health,
         "/ready" => Route::Ready,
+        "/metrics" => Route::Metrics,
         "/v1/models" => Route::Models,
         "/v1/chat/completions" => Route::Generate(Kind::Chat),
         "/v1/completions" => Route::Generate(Kind::Completions),
@@ -46,14 +51,14 @@ fn route(path: &str) -> Option<Route<'_>> {
 impl Route<'_> {
     fn methods(&self) -> &'static str {
         match self {
-            Self::Health | Self::Ready | Self::Models | Self::Model(_) => "GET, HEAD",
+            Self::Health | Self::Ready | Self::Metrics | Self::Models | Self::Model(_) => "GET, HEAD",
             Self::Generate(_) => "POST",
         }
     }
 
     fn allows(&self, method: &Method) -> bool {
         match self {
-            Self::Health | Self::Ready | Self::Models | Self::Model(_) => {
+            Self::Health | Self::Ready | Self::Metrics | Self::Models | Self::Model(_) => {
                 method == Method::GET || method == Method::HEAD
             }
             Self::Generate(_) => method == Method::POST,
@@ -115,6 +120,7 @@ async fn answer_to(
     match route {
         Route::Health => answer::json(StatusCode::OK, &b"{\"status\":\"ok\"}"[..]),
         Route::Ready => readiness::ready(&context.handle.status()),
+        Route::Metrics => metrics(context),
         Route::Models => readiness::models(&context.handle.status(), &config, context.started),
         Route::Model(name) => readiness::model(name, &context.handle.status(), &config, context.started),
         Route::Generate(kind) => {
@@ -162,6 +168,17 @@ struct AtDoor<'a> {
     room: &'a Room,
     principal: Principal,
     turn: &'a Turn,
+}
+
+fn metrics(context: &GatewayContext) -> Response<AnswerBody> {
+    match context.metrics.text() {
+        Ok(text) => {
+            let mut response = answer::json(StatusCode::OK, text);
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS));
+            response
+        }
+        Err(_) => answer::refusal(&Refusal::new(Code::EngineError, "the metrics could not be written; try again")),
+    }
 }
 
 async fn generate(

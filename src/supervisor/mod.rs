@@ -67,7 +67,7 @@ pub use action::{Action, Appetite, Persistent, Record, Standing};
 pub use event::Event;
 pub use ids::{Generation, OperationId, RequestId};
 pub use refusal::{Code, Refusal};
-pub use snapshot::Snapshot;
+pub use snapshot::{RESTART_DONE, Snapshot};
 pub use time::{Mono, Now, Wall};
 
 use self::agenda::Agenda;

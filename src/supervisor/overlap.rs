@@ -21,7 +21,7 @@ use super::ids::OperationId;
 use super::memory_gate::spoken_bytes;
 use super::memory_return::Then;
 use super::planner::PRESSURE_FORBIDDING;
-use super::snapshot::{CompletedRestart, OverlapTimes};
+use super::snapshot::{CompletedRestart, OverlapTimes, RESTART_DONE};
 use super::time::{Mono, Now};
 use super::verbs::{Outcome, OutcomeKind};
 use super::worker_life::{StopReason, Worker};
@@ -198,7 +198,7 @@ impl Supervisor {
         let times = OverlapTimes { since, committed_at, stop_at: stop_at.unwrap_or(now.mono) };
         let restart = CompletedRestart::overlap(reason, &times, load, handed_on, now);
         self.ledger.restarts += 1;
-        self.record("restart_done", restart.to_string());
+        self.record(RESTART_DONE, restart.to_string());
         let mut outcome = Outcome::new(OutcomeKind::Done, restart.to_string());
         for (name, value) in &restart.cost {
             outcome = outcome.with_fact(name, *value);

@@ -30,6 +30,18 @@ pub enum Class {
     Batch,
 }
 
+impl Class {
+    /// The word in headers, logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Interactive => "interactive",
+            Self::Normal => "normal",
+            Self::Batch => "batch",
+        }
+    }
+}
+
 /// What a session tells about a request under way.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Report {

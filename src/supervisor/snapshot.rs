@@ -88,6 +88,9 @@ pub struct DrainCounts {
     pub refusing: bool,
 }
 
+/// The record of every restart that is over, with its cost.
+pub const RESTART_DONE: &str = "restart_done";
+
 /// A restart with its cost.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CompletedRestart {

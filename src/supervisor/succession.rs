@@ -14,7 +14,7 @@ use super::event::{Exit, WorkerFacts};
 use super::failure::{Failure, FailureClass, describe};
 use super::memory_return::Then;
 use super::retirement::Replacement;
-use super::snapshot::CompletedRestart;
+use super::snapshot::{CompletedRestart, RESTART_DONE};
 use super::time::{Mono, Now};
 use super::verbs::{Outcome, OutcomeKind};
 use super::worker_life::{Life, StopLadder, StopReason, Worker};
@@ -184,7 +184,7 @@ impl Supervisor {
         if let Some(replacement) = self.replacement.take() {
             let restart = CompletedRestart::sequential(&replacement, took, self.requests.interrupted_tokens(), now);
             self.ledger.restarts += 1;
-            self.record("restart_done", restart.to_string());
+            self.record(RESTART_DONE, restart.to_string());
             for (name, value) in &restart.cost {
                 outcome = outcome.with_fact(name, *value);
             }

@@ -13,6 +13,7 @@ use mlxsup::daemon::handle::{Assignment, Directive, GatewayInput, Handle, Report
 use mlxsup::gateway::{Access, ClientListeners, GatewayContext, RequestRecord, serve};
 use mlxsup::link::endpoint::Endpoint;
 use mlxsup::supervisor::{Generation, Mono};
+use mlxsup::telemetry::Metrics;
 use mlxsup_worker_api::Envelope;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -57,13 +58,19 @@ impl Gateway {
         let (config_sender, config) = watch::channel(Arc::new(config));
         let (status, status_receiver) = watch::channel(Arc::new(status(State::Serving)));
         let (access, access_receiver) = watch::channel(Arc::new(Access::Closed));
+        let metrics = Arc::new(Metrics::new(status_receiver.clone()));
+        let counted = Arc::clone(&metrics);
         let (handle, inputs) = Handle::new(status_receiver);
         let (record_sender, records) = mpsc::unbounded_channel();
         let context = GatewayContext {
             handle,
             config,
             access: access_receiver,
-            requests: Arc::new(move |record| drop(record_sender.send(record.clone()))),
+            requests: Arc::new(move |record| {
+                counted.count(record);
+                drop(record_sender.send(record.clone()));
+            }),
+            metrics,
             mono: Arc::new(|| Mono(1_000)),
             owner_uid,
             max_connections: 64,
