@@ -2,7 +2,7 @@
 # Kept to what the make of macOS (GNU make 3.81) understands.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup mlx mlx-lm model build test test-mlx-lm schedule-oracle sim sim-mutations continuity chaos lint fmt check-macos deny demo plist run seams sim sim-mutations
+.PHONY: help setup mlx mlx-lm model build test test-mlx-lm schedule-oracle sim sim-mutations continuity chaos conformance lint fmt check-macos deny demo plist run seams sim sim-mutations
 
 CARGO ?= cargo
 # Fault injection for the tests; never part of a release build.
@@ -55,6 +55,9 @@ continuity: setup ## the real model under kills and hand-overs, every answer com
 	CONTINUITY_KILLS=$${CONTINUITY_KILLS:-40} CONTINUITY_RESTARTS=$${CONTINUITY_RESTARTS:-10} \
 	CONTINUITY_TOKENS=$${CONTINUITY_TOKENS:-40} \
 	$(CARGO) test --locked --release --workspace $(TEST_FEATURES) --test continuity -- --nocapture
+
+conformance: build model ## the official clients (openai for Python and Node, litellm) against a real model (some minutes)
+	@tests/conformance/run.sh
 
 # How good continuation is: answers of the real model cut at random places. Minutes; RUNS=1000 makes an hour of it.
 RUNS ?= 200
