@@ -290,6 +290,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.stream.write_all(bytes.as_bytes()).await.expect("sent");
     }
 
+    /// Sends what the daemon takes; it may close before it has read everything.
+    pub async fn try_send(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes).await;
+    }
+
     pub async fn post(&mut self, path: &str, headers: &str, body: &str) {
         let length = body.len();
         self.send(&format!("POST {path} HTTP/1.1\r\nhost: x\r\n{headers}content-length: {length}\r\n\r\n{body}")).await;
@@ -303,7 +308,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// Reads a whole answer; the connection stays usable where HTTP allows it.
     pub async fn answer(&mut self) -> Answer {
-        let head = self.until("\r\n\r\n").await;
+        self.try_answer().await.expect("an answer")
+    }
+
+    /// `None` when the connection ends before the answer's head.
+    pub async fn try_answer(&mut self) -> Option<Answer> {
+        let head = read_until(&mut self.stream, &mut self.buffer, b"\r\n\r\n").await?;
+        Some(self.rest_of(String::from_utf8(head).expect("text")).await)
+    }
+
+    async fn rest_of(&mut self, head: String) -> Answer {
         let status = head[9..12].parse().expect("a status");
         if let Some(length) = header(&head, "content-length") {
             let length: usize = length.parse().expect("a number");
