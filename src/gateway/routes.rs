@@ -213,7 +213,7 @@ async fn admit(
     let patience = wishes.timeout.or(if asked.stream { None } else { wishes.read_timeout });
     let pulse = Pulse::new(asked.stream, &config.queue, wishes.read_timeout, record.arrived());
     let deadline = patience.map(|patience| (context.mono)() + patience);
-    let submission = Submission { principal, client, class, body_bytes: body.len() as u64, deadline };
+    let submission = Submission { principal, client, class, body_bytes: body.len() as u64, deadline, max_active: None };
     Ok((asked, body, pulse, submission))
 }
 

@@ -4,13 +4,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mlxsup::config::Config;
 use mlxsup::control::view::{State, Status};
 use mlxsup::daemon::door::{Porter, door};
 use mlxsup::daemon::handle::{Assignment, Directive, GatewayInput, Handle, Report, Submission};
 use mlxsup::gateway::{GatewayContext, RequestRecord, serve};
-use mlxsup::supervisor::{Generation, Mono};
+use mlxsup::supervisor::{Generation, Mono, QueuePlace};
 use mlxsup_worker_api::Envelope;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,6 +20,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::documents::{config, status};
+
+/// Where every request of these tests stands while it waits.
+const PLACE: QueuePlace = QueuePlace { ahead: 3, wait: Some(Duration::from_secs(20)) };
 
 pub struct Gateway {
     pub dir: TempDir,
@@ -102,11 +106,11 @@ impl Gateway {
         }
     }
 
-    /// The next input, positions answered with "3 ahead" on the way.
+    /// The next input, positions answered on the way.
     async fn input(&mut self) -> GatewayInput {
         loop {
             match self.inputs.recv().await.expect("the gateway runs") {
-                GatewayInput::Position { reply, .. } => drop(reply.send(Some(3))),
+                GatewayInput::Position { reply, .. } => drop(reply.send(Some(PLACE))),
                 other => return other,
             }
         }
@@ -118,7 +122,7 @@ impl Gateway {
             tokio::select! {
                 read = client.until(text) => return read,
                 input = self.inputs.recv() => match input.expect("the gateway runs") {
-                    GatewayInput::Position { reply, .. } => drop(reply.send(Some(3))),
+                    GatewayInput::Position { reply, .. } => drop(reply.send(Some(PLACE))),
                     other => panic!("unexpected {other:?}"),
                 },
             }

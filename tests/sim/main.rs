@@ -9,6 +9,7 @@
 #![allow(clippy::panic, reason = "a test: a broken promise ends it")]
 
 mod clients;
+mod crowd;
 mod dice;
 mod endings;
 mod faults;
@@ -24,11 +25,13 @@ mod refusals;
 mod replay;
 mod sessions;
 mod settings;
+mod shares;
 mod slow;
 mod sweep;
 mod timeline;
 mod trace;
 mod truth;
+mod turns;
 mod workers;
 mod world;
 
