@@ -275,7 +275,7 @@ impl Accounts {
     }
 
     /// All of them.
-    pub fn principals(&self) -> impl Iterator<Item = &Principal> + '_ {
+    pub fn principals(&self) -> impl Iterator<Item = &Principal> + Clone + '_ {
         self.keys.values().filter_map(|key| self.principals.get(key))
     }
 

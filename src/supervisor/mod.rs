@@ -15,7 +15,7 @@
 //! proof     one token, content checked                                      canary.rs
 //! told      a new configuration, or none                                    configuration.rs
 //! the end   TERM, grace, exit · another image in this process's place       stopping.rs, upgrade.rs
-//! seen by   snapshot.rs
+//! seen by   snapshot.rs, clients.rs
 //! ```
 //!
 //! Failure edges, first: a worker that dies puts its requests back at the queue's head with their tokens and is spawned
@@ -29,6 +29,7 @@ mod admission;
 pub mod agenda;
 pub mod backoff;
 pub mod canary;
+pub mod clients;
 mod configuration;
 mod drain;
 pub mod event;

@@ -208,23 +208,42 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::super::fairness::CLASSES;
     use super::super::request::{Class, Submission};
     use super::*;
 
     const NOW: Mono = Mono(0);
     const ANYBODY: Opening = Opening { line: u64::MAX, reserved: false, guard: None };
 
-    fn entry(queue: &mut Queue, seq: u64, principal: &str, bytes: u64) -> Entry {
-        let submission = Submission {
+    fn submission(principal: &str, body_bytes: u64) -> Submission {
+        Submission {
             principal: principal.to_owned(),
             client: None,
             class: Class::Normal,
-            body_bytes: bytes,
+            body_bytes,
             deadline: None,
             max_active: None,
-        };
-        let lane = queue.accounts_mut().open(&submission, NOW);
+        }
+    }
+
+    fn entry(queue: &mut Queue, seq: u64, principal: &str, bytes: u64) -> Entry {
+        let lane = queue.accounts_mut().open(&submission(principal, bytes), NOW);
         Entry { id: RequestId(seq), seq, lane, load: Load { bytes, cost: bytes } }
+    }
+
+    /// The order in which all are served, one slot after the other.
+    fn served_out(mut queue: Queue) -> Vec<RequestId> {
+        let mut served = Vec::new();
+        while let Some(id) = queue.next_fresh(ANYBODY) {
+            let entry = *queue.fresh.values().find(|entry| entry.id == id).expect("it waits");
+            queue.accounts_mut().start(entry.lane, NOW);
+            queue.remove(entry, NOW);
+            queue.accounts_mut().charge(entry.lane, 0, entry.load.cost, NOW);
+            served.push(id);
+        }
+        served
     }
 
     #[test]
@@ -258,24 +277,51 @@ mod tests {
     #[test]
     fn the_forecast_is_the_order_of_service() {
         let mut queue = Queue::default();
-        let mut entries = BTreeMap::new();
         for seq in 1..=40 {
             let principal = ["a", "a", "a", "b", "c"][seq as usize % 5];
             let entry = entry(&mut queue, seq, principal, 10 + seq * 7 % 13);
             queue.push_fresh(entry, NOW);
-            entries.insert(entry.id, entry);
         }
         let places: BTreeMap<usize, RequestId> =
-            entries.keys().map(|id| (queue.ahead(*id).expect("it waits").requests, *id)).collect();
-        let mut served = Vec::new();
-        while let Some(id) = queue.next_fresh(ANYBODY) {
-            let entry = entries[&id];
-            queue.accounts_mut().start(entry.lane, NOW);
-            queue.remove(entry, NOW);
-            queue.accounts_mut().charge(entry.lane, 0, entry.load.cost, NOW);
-            served.push(id);
-        }
+            (1..=40).map(RequestId).map(|id| (queue.ahead(id).expect("it waits").requests, id)).collect();
+        let served = served_out(queue.clone());
         assert_eq!(places.into_values().collect::<Vec<_>>(), served);
-        assert_eq!(queue.ahead(RequestId(1)), None);
+        assert_eq!(queue.ahead(RequestId(41)), None);
+    }
+    proptest! {
+        #[test]
+        fn who_leaves_changes_nobody_elses_turn(
+            requests in prop::collection::vec((0..4_usize, 0..3_usize, 0..3_usize, 1..900_u64), 2..60), leaves: prop::sample::Index,
+        ) {
+            let mut queue = Queue::default();
+            let mut entries = Vec::new();
+            for (index, (principal, name, class, cost)) in requests.into_iter().enumerate() {
+                let submission = Submission {
+                    client: Some(format!("n{name}")),
+                    class: CLASSES[class],
+                    ..submission(&format!("p{principal}"), cost)
+                };
+                let lane = queue.accounts_mut().open(&submission, NOW);
+                let seq = index as u64 + 1;
+                let entry = Entry { id: RequestId(seq), seq, lane, load: Load { bytes: cost, cost } };
+                queue.push_fresh(entry, NOW);
+                entries.push(entry);
+            }
+            let gone = *leaves.get(&entries);
+            let before = served_out(queue.clone());
+            prop_assert_eq!(before.len(), entries.len(), "everybody is served");
+            queue.remove(gone, NOW);
+            prop_assert_eq!(queue.check_invariants(), Ok(()));
+            let after = served_out(queue);
+            let of = |id: &RequestId| entries[id.0 as usize - 1].lane;
+            let others = |order: &[RequestId]| -> Vec<RequestId> {
+                order.iter().filter(|id| of(id).principal != gone.lane.principal).copied().collect()
+            };
+            prop_assert_eq!(others(&before), others(&after));
+            let lane = |order: &[RequestId]| -> Vec<RequestId> {
+                order.iter().filter(|id| of(id) == gone.lane && **id != gone.id).copied().collect()
+            };
+            prop_assert_eq!(lane(&before), lane(&after));
+        }
     }
 }

@@ -34,6 +34,7 @@ pub struct Job {
     pub client: usize,
     pub prompt: u64,
     pub answer: u64,
+    pub came: u64,
     /// When it was assigned.
     pub began: Option<u64>,
     /// Tokens of its answer that were reported; `None` before the first report.
@@ -62,6 +63,8 @@ pub struct Crowd {
     pub jobs: BTreeMap<u64, Job>,
     /// Cost of what each client was given so far, and how much of it at the price of its class.
     pub served: Vec<u64>,
+    /// How long each client's requests waited for their slot, milliseconds.
+    pub waits: Vec<Vec<u64>>,
     pub refused: usize,
     /// The dearest request at its class's price, guessed or real.
     pub dearest: u64,
@@ -81,9 +84,10 @@ impl Crowd {
         let now = Now { mono: Mono(0), wall: Wall(1_700_000_000_000) };
         let core = Supervisor::new(config, &Persistent::default(), seed, now);
         let served = vec![0; clients.len()];
+        let waits = vec![Vec::new(); clients.len()];
         let dice = Dice::new(seed);
         let jobs = BTreeMap::new();
-        let mut crowd = Self { core, clients, now: 0, jobs, served, refused: 0, dearest: 0, dice, next: 1 };
+        let mut crowd = Self { core, clients, now: 0, jobs, served, waits, refused: 0, dearest: 0, dice, next: 1 };
         crowd.feed(Event::Tick);
         let generation = Generation(1);
         crowd.feed(Event::Spawned { generation, pid: 100 });
@@ -106,6 +110,7 @@ impl Crowd {
                 Action::Assign { id, .. } => {
                     if let Some(job) = self.jobs.get_mut(&id.0) {
                         job.began = Some(self.now);
+                        self.waits[job.client].push(self.now - job.came);
                     }
                 }
                 Action::Refuse { id, .. } => {
@@ -148,7 +153,7 @@ impl Crowd {
                 self.next += 1;
                 let guessed = bytes / 4 + 2 * answer.max(256);
                 self.dearest = self.dearest.max(price(class) * cost(prompt, answer).max(guessed));
-                let job = Job { client, prompt, answer, began: None, had: None };
+                let job = Job { client, prompt, answer, came: self.now, began: None, had: None };
                 self.jobs.insert(id, job);
                 let submission = Submission {
                     principal: principal.clone(),

@@ -15,6 +15,7 @@ mod endings;
 mod faults;
 mod finale;
 mod life;
+mod load;
 mod machine;
 mod model;
 mod mutations;

@@ -143,3 +143,42 @@ proptest! {
         }
     }
 }
+
+/// Twelve agents that always have a next request, one of them with sixty waiting, in half an hour; who is who to the core
+/// decides whether they take turns or are served as they come.
+fn twelve(take_turns: bool) -> Crowd {
+    let agent = |index: usize| {
+        let principal = if take_turns { format!("agent-{index:02}") } else { "everybody".to_owned() };
+        let depth = if index == 12 { 60 } else { 1 };
+        Client { prompt: (200, 3_000), ..client(&principal, Class::Normal, depth, (100, 500)) }
+    };
+    Crowd::new(12, 2, FOR_EVER, (1..=12).map(agent).collect())
+}
+
+/// `make fairness` draws what this writes: what each of the twelve was given, minute by minute.
+#[test]
+fn shares_of_twelve_clients_one_of_them_greedy() {
+    let mut csv = String::from("order,minute,client,cost,median_wait_s\n");
+    for take_turns in [false, true] {
+        let mut crowd = twelve(take_turns);
+        for minute in 0..=30 {
+            while crowd.now < minute * MINUTE {
+                crowd.passes();
+            }
+            for (client, given) in crowd.served.iter().enumerate() {
+                let mut waits = crowd.waits[client].clone();
+                waits.sort_unstable();
+                let median = waits.get(waits.len() / 2).map_or(0, |wait| wait / 1_000);
+                let order = if take_turns { "turns" } else { "arrival" };
+                csv.push_str(&format!("{order},{minute},{},{given},{median}\n", client + 1));
+            }
+        }
+        let all: u64 = crowd.served.iter().sum();
+        let greedy = crowd.served[11] as f64 / all as f64;
+        let expected = if take_turns { 0.07..0.10 } else { 0.75..0.95 };
+        assert!(expected.contains(&greedy), "shares: the greedy one got {greedy:.3} of all");
+    }
+    if let Some(file) = std::env::var_os("FAIRNESS_CSV") {
+        std::fs::write(file, csv).expect("the file can be written");
+    }
+}
