@@ -2,7 +2,7 @@
 # Kept to what the make of macOS (GNU make 3.81) understands.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup mlx mlx-lm model build test test-mlx-lm schedule-oracle sim sim-mutations continuity chaos lint fmt check-macos deny demo plist run seams sim sim-mutations
+.PHONY: help setup mlx mlx-lm model build test test-mlx-lm schedule-oracle sim sim-mutations continuity chaos lint fmt check-macos deny demo plist run seams fairness
 
 CARGO ?= cargo
 # Fault injection for the tests; never part of a release build.
@@ -65,6 +65,14 @@ seams: setup ## cut and continue RUNS real answers, and print a table
 sim: ## the decision core in 10,000 made-up days of trouble, and 10,000 slow workers
 	SIM_SEEDS=$${SIM_SEEDS:-10000} SIM_HOURS=$${SIM_HOURS:-24} SIM_SLOW=$${SIM_SLOW:-10000} \
 		$(CARGO) test --locked --release --test sim
+
+# Needs a Python with matplotlib: PYTHON=… make fairness.
+PYTHON ?= python3
+fairness: ## twelve clients, one of them greedy, with and without fair turns: docs/fairness.png
+	@mkdir -p target
+	FAIRNESS_CSV=$(CURDIR)/target/fairness.csv $(CARGO) test --locked --test sim -- --exact \
+		shares::shares_of_twelve_clients_one_of_them_greedy
+	$(PYTHON) etc/fairness.py target/fairness.csv docs/fairness.png
 
 sim-mutations: ## the core broken on purpose, one line at a time: the simulation must notice each
 	@CARGO="$(CARGO)" tests/sim/mutations/run.sh

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mlxsup::config::Config;
 use mlxsup::control::view::{State, Status};
@@ -12,7 +13,7 @@ use mlxsup::daemon::door::{Porter, door};
 use mlxsup::daemon::handle::{Assignment, Directive, GatewayInput, Handle, Report, Submission};
 use mlxsup::gateway::{Access, ClientListeners, GatewayContext, RequestRecord, serve};
 use mlxsup::link::endpoint::Endpoint;
-use mlxsup::supervisor::{Generation, Mono};
+use mlxsup::supervisor::{Generation, Mono, QueuePlace};
 use mlxsup::telemetry::Metrics;
 use mlxsup_worker_api::Envelope;
 use tempfile::TempDir;
@@ -22,6 +23,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::documents::{config, status};
+
+/// Where every request of these tests stands while it waits.
+const PLACE: QueuePlace = QueuePlace { ahead: 3, wait: Some(Duration::from_secs(20)) };
 
 pub struct Gateway {
     pub dir: TempDir,
@@ -125,11 +129,11 @@ impl Gateway {
         }
     }
 
-    /// The next input, positions answered with "3 ahead" on the way.
+    /// The next input, positions answered on the way.
     async fn input(&mut self) -> GatewayInput {
         loop {
             match self.inputs.recv().await.expect("the gateway runs") {
-                GatewayInput::Position { reply, .. } => drop(reply.send(Some(3))),
+                GatewayInput::Position { reply, .. } => drop(reply.send(Some(PLACE))),
                 other => return other,
             }
         }
@@ -141,7 +145,7 @@ impl Gateway {
             tokio::select! {
                 read = client.until(text) => return read,
                 input = self.inputs.recv() => match input.expect("the gateway runs") {
-                    GatewayInput::Position { reply, .. } => drop(reply.send(Some(3))),
+                    GatewayInput::Position { reply, .. } => drop(reply.send(Some(PLACE))),
                     other => panic!("unexpected {other:?}"),
                 },
             }
