@@ -6,8 +6,10 @@
 //!
 //! Between two clients that wait all the time, one whose counter is ahead gets nothing more until the other has caught
 //! up. So their counters are never further apart than `slots · R`, where `R` is the highest weighted price of one request,
-//! guessed or real: each running request may turn out by that much dearer (or cheaper) than was charged for it. The work
-//! they were really given differs by at most twice that. `tests/sim/shares.rs` holds the queue to it.
+//! guessed or real: each running request may turn out by that much dearer (or cheaper) than was charged for it. In any
+//! stretch in which both wait, the work they are really given differs by `4 · slots · R` at most: so far their counters may
+//! be apart at either end of it, and running requests are charged for what they have not had yet. The ageing guard and
+//! the slot kept for interactive requests stand above this. `tests/sim/shares.rs` holds the queue to both bounds.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

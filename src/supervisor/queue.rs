@@ -121,8 +121,8 @@ impl Queue {
         self.interrupted.range(..line).count() + self.fresh.range(..line).count()
     }
 
-    /// What will be served before this one if nobody comes or leaves; `None` if it does not wait. Caps of principals are
-    /// left out of account, and in a long queue one change of place in sixteen goes unnoticed.
+    /// What will be served before this waiting request if nobody comes or leaves. Caps of principals are left out of
+    /// account, and in a long queue one change in sixteen goes unnoticed, so that one that has left may still have a place.
     pub fn ahead(&mut self, id: RequestId) -> Option<Ahead> {
         let since = self.changes - self.forecast.at_change;
         let stale = since > self.fresh.len() as u64 / STALE_SHARE;

@@ -90,6 +90,8 @@ impl RequestTable {
 
     /// What is served before this one; `None` if it does not wait.
     pub fn ahead(&mut self, id: RequestId) -> Option<Ahead> {
+        let waits = |request: &Request| !matches!(request.place, Place::Running { .. });
+        self.by_id.get(&id).filter(|request| waits(request))?;
         self.queue.ahead(id)
     }
 

@@ -61,13 +61,15 @@ pub struct Crowd {
     pub clients: Vec<Client>,
     pub now: u64,
     pub jobs: BTreeMap<u64, Job>,
-    /// Cost of what each client was given so far, and how much of it at the price of its class.
+    /// Cost of what each client was given so far.
     pub served: Vec<u64>,
     /// How long each client's requests waited for their slot, milliseconds.
     pub waits: Vec<Vec<u64>>,
     pub refused: usize,
     /// The dearest request at its class's price, guessed or real.
     pub dearest: u64,
+    /// The longest answer so far, or expected when there was none.
+    longest: u64,
     dice: Dice,
     next: u64,
 }
@@ -87,7 +89,8 @@ impl Crowd {
         let waits = vec![Vec::new(); clients.len()];
         let dice = Dice::new(seed);
         let jobs = BTreeMap::new();
-        let mut crowd = Self { core, clients, now: 0, jobs, served, waits, refused: 0, dearest: 0, dice, next: 1 };
+        let mut crowd =
+            Self { core, clients, now: 0, jobs, served, waits, refused: 0, dearest: 0, longest: 256, dice, next: 1 };
         crowd.feed(Event::Tick);
         let generation = Generation(1);
         crowd.feed(Event::Spawned { generation, pid: 100 });
@@ -151,8 +154,8 @@ impl Crowd {
                 let bytes = prompt * self.dice.between(2, 6);
                 let id = self.next;
                 self.next += 1;
-                let guessed = bytes / 4 + 2 * answer.max(256);
-                self.dearest = self.dearest.max(price(class) * cost(prompt, answer).max(guessed));
+                self.longest = self.longest.max(answer);
+                self.dearest = self.dearest.max(price(class) * cost(prompt.max(bytes / 4), self.longest));
                 let job = Job { client, prompt, answer, came: self.now, began: None, had: None };
                 self.jobs.insert(id, job);
                 let submission = Submission {

@@ -10,12 +10,14 @@ use crate::sweep;
 
 const WAITING: u64 = 10_000;
 
-/// The design's bound, for optimised code; a debug build checks itself at every turn.
-const SLOWEST: Duration = if cfg!(debug_assertions) { Duration::from_millis(5) } else { Duration::from_micros(50) };
+/// The bound and whom it is for: of a hundred steps of optimised code the slowest but one, and every second one of a debug
+/// build, whose steps are long enough for a busy machine to interrupt.
+const SLOWEST: (Duration, usize) =
+    if cfg!(debug_assertions) { (Duration::from_millis(2), 50) } else { (Duration::from_micros(50), 99) };
 
-fn p99(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() * 99 / 100]
+fn percentile(of: &mut [Duration], percent: usize) -> Duration {
+    of.sort();
+    of[of.len() * percent / 100]
 }
 
 #[test]
@@ -62,7 +64,10 @@ fn shares_are_found_quickly_among_ten_thousand() {
         coming.push(took);
         running.extend(assigned(actions));
     }
-    let (enqueue, dequeue) = (p99(coming), p99(going));
-    sweep::say(&format!("{WAITING} wait: a step with an arrival p99 {enqueue:?}, with a dispatch p99 {dequeue:?}"));
-    assert!(enqueue <= SLOWEST && dequeue <= SLOWEST, "shares: p99 {enqueue:?} and {dequeue:?}, at most {SLOWEST:?}");
+    let (slowest, percent) = SLOWEST;
+    let (enqueue, dequeue) = (percentile(&mut coming, percent), percentile(&mut going, percent));
+    sweep::say(&format!(
+        "{WAITING} wait: a step with an arrival {enqueue:?}, with a dispatch {dequeue:?} (p{percent})"
+    ));
+    assert!(enqueue <= slowest && dequeue <= slowest, "shares: {enqueue:?} and {dequeue:?}, at most {slowest:?}");
 }

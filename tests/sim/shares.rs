@@ -43,6 +43,11 @@ fn judge_two(seed: u64, slots: u32, clients: &[Client; 2]) -> Result<(), TestCas
     while crowd.now < 60 * MINUTE {
         crowd.passes();
         let both_wait = crowd.waiting(0) > 0 && crowd.waiting(1) > 0;
+        if both_wait {
+            let counters: Vec<u64> = crowd.core.clients().iter().map(|client| client.counter).collect();
+            let (apart, bound) = (counters[0].abs_diff(counters[1]), u64::from(slots) * crowd.dearest);
+            prop_assert!(apart <= bound, "shares: counters are {apart} apart at {} ms, at most {bound}", crowd.now);
+        }
         let given = [prices[0] * crowd.served[0], prices[1] * crowd.served[1]];
         let Some(start) = from.filter(|_| both_wait) else {
             from = both_wait.then_some(given);
