@@ -197,7 +197,10 @@ impl Model {
                 }
             }
             "handover_committed" => {
-                let ends = native.then_some(now + grace);
+                // Green is what it was born as, whatever the file says by now.
+                let green = core.serving_generation().and_then(|green| self.workers.get(&green));
+                let both = [blue, green].into_iter().all(|worker| worker.is_none_or(|worker| worker.continues));
+                let ends = both.then_some(now + grace);
                 let leaving = Leaving { line: 0, ends, forced: false };
                 self.leaving.extend(before.serving.map(|generation| (generation, leaving)));
             }
