@@ -2,7 +2,7 @@
 # Kept to what the make of macOS (GNU make 3.81) understands.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup mlx mlx-lm model build test test-mlx-lm schedule-oracle sim sim-mutations continuity chaos lint fmt check-macos deny demo plist run seams fairness
+.PHONY: help setup mlx mlx-lm model build test test-mlx-lm fuzz schedule-oracle sim sim-mutations continuity chaos lint fmt check-macos deny demo plist run seams fairness
 
 CARGO ?= cargo
 # Fault injection for the tests; never part of a release build.
@@ -42,6 +42,19 @@ test-mlx-lm: mlx-lm ## mlx_lm.server under supervision, with the small model (so
 # `make test` takes two of the fifteen years for schedules that fire often.
 schedule-oracle: ## crontab text across fifteen years of clock changes, against croner (a minute or two)
 	MLXSUP_TEST_ALL_YEARS=1 $(CARGO) test --locked -p mlxsup $(TEST_FEATURES) --lib schedule::oracle
+
+# The short form is part of `make test` (tests/fuzzing.rs). What the fuzzer finds lies under fuzz/artifacts/.
+FUZZ_TARGETS := events intake keys config crontab state_file
+FUZZ_SECONDS ?= 60
+fuzz: ## every reader of foreign bytes under libFuzzer, FUZZ_SECONDS each
+	@$(CARGO) +nightly fuzz --version >/dev/null 2>&1 || { \
+		echo "make fuzz needs nightly Rust and cargo-fuzz; run: rustup toolchain install nightly && cargo install cargo-fuzz" >&2; \
+		exit 1; }
+	@for target in $(FUZZ_TARGETS); do \
+		mkdir -p fuzz/corpus/$$target; \
+		$(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 || exit 1; \
+	done
 
 # The short form is part of `make test`. Any CHAOS_… variable of the caller wins: docs/testing.md.
 chaos: ## a thousand worker deaths, daemon kills, upgrades and hand-overs under load; a table at the end (about an hour)
