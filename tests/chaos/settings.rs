@@ -6,6 +6,10 @@ use std::time::Duration;
 use crate::engine::Engine;
 use crate::phase::say;
 
+/// `drain.grace` where streams are carried over, and at least where they are waited for.
+const CARRIED_GRACE: Duration = Duration::from_millis(300);
+const AWAITED_GRACE: Duration = Duration::from_secs(1);
+
 /// Numbers of one run.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -36,6 +40,7 @@ impl Settings {
         let engine = std::env::var("CHAOS_ENGINE").unwrap_or_else(|_| Engine::Native.word().to_owned());
         let engine =
             Engine::parse(&engine).unwrap_or_else(|| panic!("CHAOS_ENGINE={engine}: native, openai or mlx_lm"));
+        let longest = Duration::from_millis(number("CHAOS_LONGEST_MS", 1500));
         Self {
             engine,
             seed: number("CHAOS_SEED", by_clock()),
@@ -44,14 +49,15 @@ impl Settings {
             upgrades: number("CHAOS_UPGRADES", 4),
             handovers: number("CHAOS_HANDOVERS", 4),
             clients: number("CHAOS_CLIENTS", 16),
-            longest: Duration::from_millis(number("CHAOS_LONGEST_MS", 1500)),
-            grace: grace(engine),
+            longest,
+            grace: grace(engine, longest),
             limit: Duration::from_secs(number("CHAOS_LIMIT_S", 60)),
         }
     }
 
     /// A few seconds of each act. The announced numbers in the environment make a run of their own of it.
     pub fn brief(engine: Engine) -> Self {
+        let longest = Duration::from_millis(800);
         Self {
             engine,
             seed: number("CHAOS_SEED", by_clock()),
@@ -60,8 +66,8 @@ impl Settings {
             upgrades: 1,
             handovers: 2,
             clients: 12,
-            longest: Duration::from_millis(800),
-            grace: grace(engine),
+            longest,
+            grace: grace(engine, longest),
             limit: Duration::from_secs(60),
         }
     }
@@ -83,10 +89,11 @@ impl Settings {
     }
 }
 
-/// Short, so that streams outlast it and are carried over; where they cannot be, so long that most hand-overs happen and
-/// some are postponed.
-fn grace(engine: Engine) -> String {
-    if engine.continues() { "300ms" } else { "1s" }.to_owned()
+/// Short, so that streams outlast it and are carried over; where they cannot be, so long that hand-overs happen and are
+/// postponed, both.
+fn grace(engine: Engine, longest: Duration) -> String {
+    let grace = if engine.continues() { CARRIED_GRACE } else { AWAITED_GRACE.max(longest / 2) };
+    format!("{}ms", grace.as_millis())
 }
 
 fn number<T: FromStr<Err: std::fmt::Display>>(name: &str, default: T) -> T {
