@@ -1,6 +1,7 @@
 //! Planned replacements of the worker, one in ten with a green that cannot load.
 
 use crate::phase::{self, Act, Phase, Report};
+use crate::rig::patiently;
 use crate::settings::Settings;
 
 /// `mlxsupctl`'s exits for what is not possible in this state, and for what was put off.
@@ -30,8 +31,13 @@ fn hand_over(phase: &mut Phase, strategy: &str, fails: bool, continues: bool, pa
         // The one after it must load, or nobody serves.
         (true, false) => format!("\"fail_load\":\"no such tensor\",\"only_generation\":{next}"),
     });
-    let said = phase.rig.ctl(&["restart", "--mode", strategy]);
+    let said = patiently(|| {
+        let said = phase.rig.ctl(&["restart", "--mode", strategy]);
+        // The planner needs one look at machine and worker, which a phase that has just begun may not have had.
+        (!said.text.contains("is not known yet")).then_some(said)
+    });
     phase.rig.order("");
+    let said = said.ok_or("the planner never gets to know what there is")?;
     match (said.code, fails) {
         (Some(0), false) => {}
         (Some(DENIED), _) if phase.done.is_empty() => return Ok(Act::Unknown(said.text)),
