@@ -2,7 +2,8 @@
 # Kept to what the make of macOS (GNU make 3.81) understands.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup mlx mlx-lm model build test test-mlx-lm fuzz schedule-oracle sim sim-mutations continuity chaos lint fmt check-macos deny demo plist run seams fairness
+.PHONY: help setup mlx mlx-lm model build test test-mlx-lm fuzz schedule-oracle sim sim-mutations continuity chaos chaos-engines
+.PHONY: lint fmt check-macos deny demo plist run seams fairness conformance bench-gateway
 
 CARGO ?= cargo
 # Fault injection for the tests; never part of a release build.
@@ -62,6 +63,15 @@ chaos: ## a thousand worker deaths, daemon kills, upgrades and hand-overs under 
 	CHAOS_UPGRADES=$${CHAOS_UPGRADES:-200} CHAOS_HANDOVERS=$${CHAOS_HANDOVERS:-200} \
 	CHAOS_LONGEST_MS=$${CHAOS_LONGEST_MS:-30000} CHAOS_LIMIT_S=$${CHAOS_LIMIT_S:-3600} \
 	$(CARGO) test --locked --release -p mlxsup $(TEST_FEATURES) --test chaos -- --nocapture whatever_happens
+
+# Their short forms are part of `make test` as well. One engine alone: CHAOS_ENGINE=mlx_lm make chaos.
+chaos-engines: ## the same, fewer and for the other engines, openai and mlx_lm, one after the other (half an hour)
+	@for engine in openai mlx_lm; do \
+		CHAOS_ENGINE=$$engine CHAOS_KILLS=$${CHAOS_KILLS:-200} CHAOS_DAEMON_KILLS=$${CHAOS_DAEMON_KILLS:-100} \
+		CHAOS_UPGRADES=$${CHAOS_UPGRADES:-50} CHAOS_HANDOVERS=$${CHAOS_HANDOVERS:-50} \
+		CHAOS_LONGEST_MS=$${CHAOS_LONGEST_MS:-8000} CHAOS_LIMIT_S=$${CHAOS_LIMIT_S:-1800} \
+		$(CARGO) test --locked --release -p mlxsup $(TEST_FEATURES) --test chaos -- --nocapture whatever_happens || exit 1; \
+	done
 
 # The short form is part of `make test`.
 continuity: setup ## the real model under kills and hand-overs, every answer compared (about twenty minutes)
