@@ -264,7 +264,9 @@ fn wedge() -> ! {
 /// again, before it could obey the SIGTERM that it was continued for.
 fn stop() {
     static STOPPED: std::sync::Once = std::sync::Once::new();
-    STOPPED.call_once(|| drop(nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP)));
+    STOPPED.call_once(|| {
+        let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP);
+    });
 }
 
 /// Dies as told: with an exit code, or by a signal nobody sent.
