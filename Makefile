@@ -2,7 +2,8 @@
 # Kept to what the make of macOS (GNU make 3.81) understands.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup mlx mlx-lm model build test test-mlx-lm schedule-oracle sim sim-mutations continuity chaos conformance lint fmt check-macos deny demo plist run seams sim sim-mutations
+.PHONY: help setup mlx mlx-lm model build test test-mlx-lm fuzz schedule-oracle sim sim-mutations continuity chaos chaos-engines
+.PHONY: lint fmt check-macos deny demo plist run seams fairness conformance bench-gateway
 
 CARGO ?= cargo
 # Fault injection for the tests; never part of a release build.
@@ -43,12 +44,34 @@ test-mlx-lm: mlx-lm ## mlx_lm.server under supervision, with the small model (so
 schedule-oracle: ## crontab text across fifteen years of clock changes, against croner (a minute or two)
 	MLXSUP_TEST_ALL_YEARS=1 $(CARGO) test --locked -p mlxsup $(TEST_FEATURES) --lib schedule::oracle
 
+# The short form is part of `make test` (tests/fuzzing.rs). What the fuzzer finds lies under fuzz/artifacts/.
+FUZZ_TARGETS := events intake keys config crontab state_file
+FUZZ_SECONDS ?= 60
+fuzz: ## every reader of foreign bytes under libFuzzer, FUZZ_SECONDS each
+	@$(CARGO) +nightly fuzz --version >/dev/null 2>&1 || { \
+		echo "make fuzz needs nightly Rust and cargo-fuzz; run: rustup toolchain install nightly && cargo install cargo-fuzz" >&2; \
+		exit 1; }
+	@for target in $(FUZZ_TARGETS); do \
+		mkdir -p fuzz/corpus/$$target; \
+		$(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 || exit 1; \
+	done
+
 # The short form is part of `make test`. Any CHAOS_… variable of the caller wins: docs/testing.md.
 chaos: ## a thousand worker deaths, daemon kills, upgrades and hand-overs under load; a table at the end (about an hour)
 	CHAOS_KILLS=$${CHAOS_KILLS:-1000} CHAOS_DAEMON_KILLS=$${CHAOS_DAEMON_KILLS:-300} \
 	CHAOS_UPGRADES=$${CHAOS_UPGRADES:-200} CHAOS_HANDOVERS=$${CHAOS_HANDOVERS:-200} \
 	CHAOS_LONGEST_MS=$${CHAOS_LONGEST_MS:-30000} CHAOS_LIMIT_S=$${CHAOS_LIMIT_S:-3600} \
 	$(CARGO) test --locked --release -p mlxsup $(TEST_FEATURES) --test chaos -- --nocapture whatever_happens
+
+# Their short forms are part of `make test` as well. One engine alone: CHAOS_ENGINE=mlx_lm make chaos.
+chaos-engines: ## the same, fewer and for the other engines, openai and mlx_lm, one after the other (half an hour)
+	@for engine in openai mlx_lm; do \
+		CHAOS_ENGINE=$$engine CHAOS_KILLS=$${CHAOS_KILLS:-200} CHAOS_DAEMON_KILLS=$${CHAOS_DAEMON_KILLS:-100} \
+		CHAOS_UPGRADES=$${CHAOS_UPGRADES:-50} CHAOS_HANDOVERS=$${CHAOS_HANDOVERS:-50} \
+		CHAOS_LONGEST_MS=$${CHAOS_LONGEST_MS:-8000} CHAOS_LIMIT_S=$${CHAOS_LIMIT_S:-1800} \
+		$(CARGO) test --locked --release -p mlxsup $(TEST_FEATURES) --test chaos -- --nocapture whatever_happens || exit 1; \
+	done
 
 # The short form is part of `make test`.
 continuity: setup ## the real model under kills and hand-overs, every answer compared (about twenty minutes)
@@ -68,6 +91,14 @@ seams: setup ## cut and continue RUNS real answers, and print a table
 sim: ## the decision core in 10,000 made-up days of trouble, and 10,000 slow workers
 	SIM_SEEDS=$${SIM_SEEDS:-10000} SIM_HOURS=$${SIM_HOURS:-24} SIM_SLOW=$${SIM_SLOW:-10000} \
 		$(CARGO) test --locked --release --test sim
+
+# Needs a Python with matplotlib: PYTHON=… make fairness.
+PYTHON ?= python3
+fairness: ## twelve clients, one of them greedy, with and without fair turns: docs/fairness.png
+	@mkdir -p target
+	FAIRNESS_CSV=$(CURDIR)/target/fairness.csv $(CARGO) test --locked --test sim -- --exact \
+		shares::shares_of_twelve_clients_one_of_them_greedy
+	$(PYTHON) etc/fairness.py target/fairness.csv docs/fairness.png
 
 sim-mutations: ## the core broken on purpose, one line at a time: the simulation must notice each
 	@CARGO="$(CARGO)" tests/sim/mutations/run.sh

@@ -22,3 +22,6 @@ pub mod telemetry;
 
 pub mod control;
 pub mod ctl;
+
+#[doc(hidden)]
+pub mod fuzzing;

@@ -20,7 +20,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
 
 use super::verbs::{self, Control};
-use super::view::{EventView, ScheduleView, Status, VerbOptions};
+use super::view::{ClientView, EventView, ScheduleView, Status, VerbOptions};
 use crate::daemon::clock::{rfc3339, wall};
 use crate::daemon::door::{Door, Doorway, Guest};
 use crate::daemon::driver::Request;
@@ -148,6 +148,10 @@ async fn get(what: &str, query: &str, control: &Control) -> Response<Body> {
             Some(body) => respond(StatusCode::OK, "application/x-ndjson", body),
             None => gone(),
         },
+        "clients" => match clients(control).await {
+            Some(clients) => json(StatusCode::OK, &clients),
+            None => gone(),
+        },
         "status" | "rules" | "schedule" => match status(control).await {
             Some(status) if what == "rules" => json(StatusCode::OK, &status.rules),
             Some(status) if what == "schedule" => json(StatusCode::OK, &upcoming(status.schedules, query, control)),
@@ -173,6 +177,12 @@ fn upcoming(mut schedules: Vec<ScheduleView>, query: &str, control: &Control) ->
 pub(super) async fn status(control: &Control) -> Option<Status> {
     let (reply, answer) = oneshot::channel();
     control.requests.send(Request::Status { reply }).await.ok()?;
+    answer.await.ok()
+}
+
+async fn clients(control: &Control) -> Option<Vec<ClientView>> {
+    let (reply, answer) = oneshot::channel();
+    control.requests.send(Request::Clients { reply }).await.ok()?;
     answer.await.ok()
 }
 

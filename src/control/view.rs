@@ -257,6 +257,49 @@ pub struct RuleView {
     pub explain: String,
 }
 
+/// One line of `GET /v1/clients`: a principal, or a name inside one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClientView {
+    /// A key's name, a uid, an address; inside a principal what the client calls itself, `null` for requests without a name.
+    pub name: Option<String>,
+    /// Waiting requests by class.
+    pub waiting: WaitingView,
+    /// Requests that hold a slot.
+    pub active: u32,
+    /// Requests it may have under way at once, where its key limits that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_active: Option<u32>,
+    /// Tokens it was given.
+    pub served: ServedView,
+    /// Weighted tokens by which its counter is above the smallest of those that wait or run beside it: 0 is next.
+    pub counter: u64,
+    /// Mean length of its answers, tokens.
+    pub mean_answer_tokens: Option<f64>,
+    /// Its part of what all beside it were given, answers counted twice; between 0 and 1.
+    pub share: f64,
+    /// The names inside a principal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<Self>,
+}
+
+/// Waiting requests by class.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the classes of the client API")]
+pub struct WaitingView {
+    pub interactive: u32,
+    pub normal: u32,
+    pub batch: u32,
+}
+
+/// Tokens a client was given since the daemon first saw it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServedView {
+    /// Read of its prompts.
+    pub prompt_tokens: u64,
+    /// Generated for it.
+    pub completion_tokens: u64,
+}
+
 /// State of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

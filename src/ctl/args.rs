@@ -47,6 +47,8 @@ pub enum Verb {
     Rules(Facts),
     /// Show when schedules fire next, or run one now
     Schedule(ScheduleArgs),
+    /// Show who has requests waiting and running, and who was given how much
+    Clients(Facts),
     /// Show what was decided and why
     Events(EventsArgs),
     /// Show the last lines of a log

@@ -275,6 +275,10 @@ impl Driver {
                 let _ = reply.send(self.status());
                 false
             }
+            Request::Clients { reply } => {
+                let _ = reply.send(publish::clients(self.core.clients()));
+                false
+            }
             Request::Events { reply } => {
                 let _ = reply.send((self.journal.events(), self.journal.follow()));
                 false

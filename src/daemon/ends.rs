@@ -6,7 +6,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::handle::Handle;
 use crate::config::Config;
-use crate::control::view::{EventView, Status};
+use crate::control::view::{ClientView, EventView, Status};
 use crate::supervisor::verbs::{Outcome, Verb};
 
 /// What the control socket and the signals ask.
@@ -23,6 +23,11 @@ pub enum Request {
     Status {
         /// Where it goes.
         reply: oneshot::Sender<Status>,
+    },
+    /// The clients, what they have waiting and what they were given.
+    Clients {
+        /// Where they go.
+        reply: oneshot::Sender<Vec<ClientView>>,
     },
     /// The events so far, and those to come.
     Events {

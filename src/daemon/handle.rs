@@ -11,7 +11,7 @@ use crate::control::view::Status;
 use crate::link::endpoint::Endpoint;
 use crate::link::foreign::Foreign;
 pub use crate::supervisor::request::{Class, Outcome, Report, Submission};
-use crate::supervisor::{Generation, Refusal, RequestId};
+use crate::supervisor::{Generation, QueuePlace, Refusal, RequestId};
 
 /// What the driver tells a session.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,12 +52,12 @@ pub enum GatewayInput {
         /// What happened.
         report: Report,
     },
-    /// How many requests are ahead of this one in the queue; `None` once it is assigned or gone.
+    /// Where this request stands in the queue; `None` once it is assigned or gone.
     Position {
         /// Which request.
         id: RequestId,
         /// Where to answer.
-        reply: oneshot::Sender<Option<usize>>,
+        reply: oneshot::Sender<Option<QueuePlace>>,
     },
 }
 
@@ -119,8 +119,8 @@ impl Ticket {
         self.directives.recv().await
     }
 
-    /// Requests ahead of this one in the queue; `None` once assigned, refused or gone.
-    pub async fn position(&self) -> Option<usize> {
+    /// Where it stands in the queue; `None` once assigned, refused or gone.
+    pub async fn position(&self) -> Option<QueuePlace> {
         let (reply, answer) = oneshot::channel();
         self.inputs.send(GatewayInput::Position { id: self.id, reply }).ok()?;
         answer.await.ok().flatten()

@@ -8,10 +8,11 @@ use mlxsup_worker_api::WorkerStatus;
 use super::clock::{rfc3339, wall_of};
 use crate::config::Config;
 use crate::control::view::{
-    Cause, ConfigView, DaemonView, DrainView, FailureView, GreenView, HandoverView, Ledger, LoadView, QueueView,
-    RestartView, RuleView, ScheduleView, Status, WorkerView,
+    Cause, ClientView, ConfigView, DaemonView, DrainView, FailureView, GreenView, HandoverView, Ledger, LoadView,
+    QueueView, RestartView, RuleView, ScheduleView, ServedView, Status, WaitingView, WorkerView,
 };
 use crate::memory::Sample;
+use crate::supervisor::clients::ClientFacts;
 use crate::supervisor::snapshot::{self, Snapshot};
 use crate::supervisor::worker_life::{Life, Worker};
 use crate::supervisor::{Mono, Now, Wall};
@@ -103,6 +104,26 @@ pub fn status(core: &Snapshot, around: &Surroundings<'_>, now: Now) -> Status {
             refusing: drain.refusing,
         }),
     }
+}
+
+/// The clients as the control socket shows them.
+#[must_use]
+pub fn clients(facts: Vec<ClientFacts>) -> Vec<ClientView> {
+    let view = |facts: ClientFacts| {
+        let [interactive, normal, batch] = facts.waiting;
+        ClientView {
+            name: Some(facts.label).filter(|label| !label.is_empty()),
+            waiting: WaitingView { interactive, normal, batch },
+            active: facts.active,
+            max_active: facts.max_active,
+            served: ServedView { prompt_tokens: facts.prompt_tokens, completion_tokens: facts.completion_tokens },
+            counter: facts.counter,
+            mean_answer_tokens: facts.mean_answer,
+            share: facts.share,
+            clients: clients(facts.names),
+        }
+    };
+    facts.into_iter().map(view).collect()
 }
 
 fn cause(cause: &snapshot::Cause, now: Now) -> Cause {

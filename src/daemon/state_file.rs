@@ -119,15 +119,23 @@ pub fn look(path: &Path) -> Result<State, String> {
     match std::fs::read(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(State::default()),
         Err(error) => Err(error.to_string()),
-        Ok(bytes) => match serde_json::from_slice::<State>(&bytes) {
-            Ok(mut state) if state.schema == SCHEMA => {
-                let former = state.former.take();
-                state.workers.extend(former);
-                Ok(state)
-            }
-            Ok(state) => Err(format!("its schema is {}, this daemon knows {SCHEMA}", state.schema)),
-            Err(error) => Err(error.to_string()),
-        },
+        Ok(bytes) => parse(&bytes),
+    }
+}
+
+/// Understands the document.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse(bytes: &[u8]) -> Result<State, String> {
+    match serde_json::from_slice::<State>(bytes) {
+        Ok(mut state) if state.schema == SCHEMA => {
+            let former = state.former.take();
+            state.workers.extend(former);
+            Ok(state)
+        }
+        Ok(state) => Err(format!("its schema is {}, this daemon knows {SCHEMA}", state.schema)),
+        Err(error) => Err(error.to_string()),
     }
 }
 

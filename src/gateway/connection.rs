@@ -18,6 +18,8 @@ use super::answer;
 use super::turns::{Phase, Turns};
 use crate::supervisor::{Code, Refusal};
 
+/// Bytes of a request line and its headers.
+const HEAD_MAX: usize = 64 << 10;
 /// How a client begins that takes us for an HTTP/2 server. The line alone says it; no HTTP/1 method is called PRI.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
 /// First byte of a TLS client's first record; no HTTP method begins with it.
@@ -57,6 +59,8 @@ pub(super) struct Connection<S> {
     line_ended: bool,
     /// True once a byte of the current head has come.
     head_begun: bool,
+    /// Bytes of the current head.
+    head_bytes: usize,
     /// True once a whole head has come.
     served: bool,
     /// True while something written may not have reached the kernel.
@@ -96,6 +100,7 @@ impl<S> Connection<S> {
             patience,
             line_ended: false,
             head_begun: false,
+            head_bytes: 0,
             served: false,
             unflushed: false,
             reading: None,
@@ -114,6 +119,7 @@ impl<S> Connection<S> {
                 b'\n' if self.line_ended => {
                     self.line_ended = false;
                     self.head_begun = false;
+                    self.head_bytes += index + 1;
                     return Some(index + 1);
                 }
                 b'\n' => self.line_ended = true,
@@ -121,6 +127,7 @@ impl<S> Connection<S> {
                 _ => self.line_ended = false,
             }
         }
+        self.head_bytes += bytes.len();
         None
     }
 }
@@ -153,7 +160,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.head_begun = true;
             Timer::rearm(&mut self.reading, self.patience.head);
         }
-        if let Some(end) = self.head_end(fresh) {
+        let end = self.head_end(fresh);
+        // hyper's own limit is one on its buffer, which may hold a good deal more than the limit once.
+        if self.head_bytes > HEAD_MAX {
+            drop(shared);
+            return self.refuse_unparsed(&head_too_large(), io::ErrorKind::InvalidData, cx);
+        }
+        if let Some(end) = end {
+            self.head_bytes = 0;
             let mut rest = BytesMut::from(&fresh[end..]);
             rest.unsplit(std::mem::take(&mut shared.held));
             shared.held = rest;
@@ -246,6 +260,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 shared.surplus = true;
                 shared.held = BytesMut::new();
             }
+            shared.reader = Some(cx.waker().clone());
         }
         let mut scratch = [0; 512];
         loop {
@@ -282,6 +297,10 @@ fn take(held: &mut BytesMut, buf: &mut ReadBuf<'_>, limit: u64) {
     held.advance(count);
 }
 
+fn head_too_large() -> Refusal {
+    Refusal::new(Code::HeadersTooLarge, "request line and headers exceed 64 KiB or 100 fields; send fewer")
+}
+
 /// The error object for a refusal that hyper wrote by itself: only its own answers have a failure and no content.
 fn bare_refusal(bytes: &[u8]) -> Option<Bytes> {
     let status = bytes.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
@@ -291,9 +310,7 @@ fn bare_refusal(bytes: &[u8]) -> Option<Bytes> {
     }
     let refusal = match status {
         b"400" => Refusal::new(Code::InvalidValue, "this is not an HTTP/1.1 request; check the request line"),
-        b"414" | b"431" => {
-            Refusal::new(Code::HeadersTooLarge, "request line and headers exceed 64 KiB or 100 fields; send fewer")
-        }
+        b"414" | b"431" => head_too_large(),
         _ => return None,
     };
     Some(answer::bare(&refusal))

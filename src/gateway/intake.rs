@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::HeaderMap;
 use hyper::body::{Body, Incoming};
-use hyper::header::{CONTENT_ENCODING, EXPECT, HeaderValue};
+use hyper::header::{CONTENT_ENCODING, EXPECT, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -280,8 +280,15 @@ pub(super) async fn read_body(head: &Parts, mut body: Incoming, limits: BodyLimi
     }
 }
 
-/// Refuses what would have to be unpacked first: a small body can unpack to any size.
+/// Refuses what would have to be unpacked first: a small body can unpack to any size. That a transfer encoding ends with
+/// `chunked` hyper has seen to.
 pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut transfer = headers.get_all(TRANSFER_ENCODING).iter();
+    let is_chunked = transfer.next().is_none_or(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if !is_chunked || transfer.next().is_some() {
+        let message = "of the transfer encodings only chunked is known here; send it plain".to_owned();
+        return Err(invalid("transfer-encoding", message));
+    }
     let packed = |value: &HeaderValue| !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
     if headers.get_all(CONTENT_ENCODING).iter().any(packed) {
         let message = "a compressed body is not unpacked here; send it without content-encoding".to_owned();

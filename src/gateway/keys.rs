@@ -121,7 +121,7 @@ impl Padded {
 
 /// One thing that is wrong with a key file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Fault {
+pub(super) struct Fault {
     what: String,
     hint: String,
 }
@@ -151,7 +151,7 @@ impl KeyRing {
         Self::parse(&String::from_utf8_lossy(&bytes), path)
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Self, Vec<Fault>> {
+    pub(super) fn parse(text: &str, path: &Path) -> Result<Self, Vec<Fault>> {
         let mut keys: Vec<(usize, ApiKey)> = Vec::new();
         let mut faults = Vec::new();
         for (index, line) in text.lines().enumerate() {

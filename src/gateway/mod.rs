@@ -13,6 +13,7 @@ mod access;
 mod answer;
 mod connection;
 mod flow;
+pub(crate) mod fuzzing;
 mod identity;
 mod intake;
 pub mod keys;

@@ -247,8 +247,9 @@ async fn admit(
     let patience = wishes.timeout.or(if asked.stream { None } else { wishes.read_timeout });
     let pulse = Pulse::new(asked.stream, &config.queue, wishes.read_timeout, record.arrived());
     let deadline = patience.map(|patience| (context.mono)() + patience);
-    // The seam of `max_active`: the submission takes `principal.max_active` once the core counts it.
-    let submission = Submission { principal: principal.name, client, class, body_bytes: body.len() as u64, deadline };
+    let max_active = principal.max_active;
+    let body_bytes = body.len() as u64;
+    let submission = Submission { principal: principal.name, client, class, body_bytes, deadline, max_active };
     Ok((asked, body, pulse, submission))
 }
 

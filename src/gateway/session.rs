@@ -18,7 +18,7 @@ use super::record::{List, OpenRecord};
 use super::relay::LegEnd;
 use super::reply::{Pulse, Reply};
 use crate::daemon::handle::{Assignment, Directive, Outcome, Report, Ticket};
-use crate::supervisor::{Code, Refusal};
+use crate::supervisor::{Code, QueuePlace, Refusal};
 
 /// What a session starts from.
 pub(super) struct Admitted {
@@ -143,7 +143,7 @@ impl Session {
     pub(super) async fn keep_alive(&mut self) {
         let note = match self.stage {
             Stage::Queued if self.asked.stream => match self.ticket.position().await {
-                Some(ahead) => format!("queued {ahead} ahead"),
+                Some(place) => queued(place),
                 None => "waiting for a worker".to_owned(),
             },
             Stage::Queued => String::new(),
@@ -221,6 +221,16 @@ impl Session {
         let usage = self.progress.usage();
         self.record.facts.prompt_tokens = usage.prompt_tokens;
         self.record.facts.completion_tokens = usage.completion_tokens;
+    }
+}
+
+/// `queued 3 ahead, about 20 s`.
+fn queued(place: QueuePlace) -> String {
+    let QueuePlace { ahead, wait } = place;
+    match wait.map(|wait| wait.as_secs_f64().ceil() as u64) {
+        Some(seconds @ ..120) => format!("queued {ahead} ahead, about {seconds} s"),
+        Some(seconds) => format!("queued {ahead} ahead, about {} min", seconds.div_ceil(60)),
+        None => format!("queued {ahead} ahead"),
     }
 }
 

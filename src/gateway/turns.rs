@@ -30,6 +30,9 @@ pub(super) struct Shared {
     pub surplus: bool,
     /// The connection ends as soon as nothing is under way on it.
     pub leaving: bool,
+    /// Who waits for the hang-up: hyper reads on by itself only when the socket has something, and the time until the
+    /// next request would never begin to run.
+    pub reader: Option<Waker>,
     /// Counts the moments at which everything hyper had buffered was with the kernel.
     pub flushes: u64,
     /// Who waits for the next of them.
@@ -55,6 +58,7 @@ impl Turns {
             held: BytesMut::new(),
             surplus: false,
             leaving: false,
+            reader: None,
             flushes: 0,
             flushed: None,
         };
@@ -118,6 +122,12 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.turns.lock().phase = Phase::Head;
+        let mut shared = self.turns.lock();
+        shared.phase = Phase::Head;
+        let reader = shared.reader.take();
+        drop(shared);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
     }
 }

@@ -5,7 +5,8 @@
 //! list of (event, now) replays to the same actions.
 //!
 //! ```text
-//! door      Submitted ─▶ admission ─▶ queue ─▶ dispatch ─▶ Assign          requests.rs, table.rs, queue.rs
+//! door      Submitted ─▶ admission ─▶ queue ─▶ dispatch ─▶ Assign          admission.rs, requests.rs, table.rs
+//! turns     clients, counters, classes, caps ─▶ whose request is next       queue.rs, accounts.rs, principal.rs, fairness.rs
 //! worker    Spawn ─▶ Loading ─▶ Ready ─▶ Stopping ─▶ gone                   worker_life.rs, health.rs
 //! slot      none ─ spawn ─▶ worker ─ retire (drain, stop) ─▶ none ─ …       succession.rs, retirement.rs, backoff.rs
 //! memory    room before a start, and back after an end                      memory_gate.rs, memory_return.rs
@@ -14,7 +15,7 @@
 //! proof     one token, content checked                                      canary.rs
 //! told      a new configuration, or none                                    configuration.rs
 //! the end   TERM, grace, exit · another image in this process's place       stopping.rs, upgrade.rs
-//! seen by   snapshot.rs
+//! seen by   snapshot.rs, clients.rs
 //! ```
 //!
 //! Failure edges, first: a worker that dies puts its requests back at the queue's head with their tokens and is spawned
@@ -22,14 +23,18 @@
 //! and tries again every `restart.retry_parked`. A worker that never becomes ready counts as a crash. A restart that
 //! finds its worker dead goes on with the spawn; an unload whose drain runs out resumes service and says so.
 
+pub mod accounts;
 pub mod action;
+mod admission;
 pub mod agenda;
 pub mod backoff;
 pub mod canary;
+pub mod clients;
 mod configuration;
 mod drain;
 pub mod event;
 pub mod failure;
+pub mod fairness;
 pub mod health;
 pub mod ids;
 pub mod ledger;
@@ -37,8 +42,10 @@ pub mod memory_gate;
 pub mod memory_return;
 mod operations;
 pub mod overlap;
+pub mod pace;
 pub mod permits;
 pub mod planner;
+pub mod principal;
 pub mod queue;
 mod recycle;
 pub mod refusal;
@@ -75,10 +82,11 @@ use self::backoff::CrashHistory;
 use self::canary::Expected;
 use self::drain::Drain;
 use self::failure::Failure;
-use self::ledger::{Ledger, Pace};
+use self::ledger::Ledger;
 use self::memory_gate::Machine;
 use self::memory_return::{Reclaim, Stranded};
 use self::overlap::Overlap;
+use self::pace::Pace;
 use self::recycle::Wear;
 use self::retirement::{Replacement, Retirement};
 use self::rules::RuleBook;
@@ -161,6 +169,15 @@ struct Death {
     fingerprint: Option<String>,
     /// True when we stopped it, or somebody else killed it: no request is to blame.
     explained: bool,
+}
+
+/// Where a request stands in the queue, if nobody else comes or leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueuePlace {
+    /// Requests that are served before it.
+    pub ahead: usize,
+    /// About how long it still waits, by the measured pace ([`pace`]); `None` while nobody can tell.
+    pub wait: Option<Duration>,
 }
 
 /// Deaths remembered. A link failure is reported at once by its session, so a handful would do.
@@ -276,7 +293,7 @@ impl Supervisor {
         // After whatever may have held it back has ended.
         self.ask_canary_if_due(now.mono);
         self.respawn_if_due(now.mono);
-        self.refuse_unservable();
+        self.refuse_unservable(now.mono);
         self.dispatch(now.mono);
         self.settle_awake();
         self.exit_if_stopped(now.mono);
@@ -286,7 +303,7 @@ impl Supervisor {
     #[must_use]
     pub fn next_deadline(&self, now: Mono) -> Option<Mono> {
         let idle = self.idle_deadline();
-        let requests = self.request_deadline();
+        let requests = self.request_deadline(now);
         [
             self.worker_deadline(),
             self.canary_deadline(),
@@ -306,10 +323,10 @@ impl Supervisor {
         .min()
     }
 
-    /// Requests ahead of this one in the queue; `None` if it does not wait.
-    #[must_use]
-    pub fn position(&self, id: RequestId) -> Option<usize> {
-        self.requests.queue().position(id)
+    /// Where this request stands in the queue; `None` if it does not wait.
+    pub fn position(&mut self, id: RequestId) -> Option<QueuePlace> {
+        let ahead = self.requests.ahead(id)?;
+        Some(QueuePlace { ahead: ahead.requests, wait: self.estimate(ahead.cost) })
     }
 
     /// True while an operator's drain is under way.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::fairness::{cost, guessed_prompt};
+use super::queue::Entry;
 use super::{Generation, Mono};
 
 /// What a session tells about a request at the door.
@@ -17,6 +19,10 @@ pub struct Submission {
     pub body_bytes: u64,
     /// Instant after which the client no longer waits for a first assignment.
     pub deadline: Option<Mono>,
+    /// Requests the principal may have under way at once, where its key limits it; the rest of them wait. The latest
+    /// submission of a principal decides.
+    #[serde(default)]
+    pub max_active: Option<u32>,
 }
 
 /// Priority class of a request.
@@ -89,8 +95,8 @@ pub enum Outcome {
 /// One admitted request inside the core.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
-    /// Arrival order: the drain line is drawn between two of these.
-    pub seq: u64,
+    /// Its place in the queue's accounts.
+    pub entry: Entry,
     /// As told at the door.
     pub submission: Submission,
     /// When it was admitted.
@@ -107,8 +113,16 @@ pub struct Request {
     pub suspect: bool,
     /// Links in a row that broke under it without a token while their worker lived on.
     pub broken_links: u32,
-    /// Tokens it has behind it, prompt included, as last reported.
-    pub tokens: u64,
+    /// Tokens of its prompt, as last reported; 0 while unknown.
+    pub prompt_tokens: u64,
+    /// Tokens of its answer so far, as last reported.
+    pub completion_tokens: u64,
+    /// Tokens its answer was expected to have when it was first assigned.
+    pub expected_answer: u64,
+    /// What it has been charged for.
+    pub charged: u64,
+    /// When it was first assigned; `None` again once it lost a worker, because its time in a slot measures nothing then.
+    pub measured_from: Option<Mono>,
     /// Fingerprint of the model that generated its first token: no other can continue it.
     pub model: Option<String>,
 }
@@ -139,9 +153,9 @@ pub enum Place {
 impl Request {
     /// A request that has just come through the door.
     #[must_use]
-    pub fn admitted(seq: u64, submission: Submission, expires_at: Mono, now: Mono) -> Self {
+    pub fn admitted(entry: Entry, submission: Submission, expires_at: Mono, now: Mono) -> Self {
         Self {
-            seq,
+            entry,
             submission,
             admitted_at: now,
             expires_at,
@@ -150,9 +164,40 @@ impl Request {
             carried: 0,
             suspect: false,
             broken_links: 0,
-            tokens: 0,
+            prompt_tokens: 0,
+            completion_tokens: 0,
+            expected_answer: 0,
+            charged: 0,
+            measured_from: None,
             model: None,
         }
+    }
+
+    /// Arrival order: the drain line is drawn between two of these.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.entry.seq
+    }
+
+    /// Tokens it has behind it, prompt included, as last reported.
+    #[must_use]
+    pub fn tokens(&self) -> u64 {
+        self.prompt_tokens.saturating_add(self.completion_tokens)
+    }
+
+    /// What it has cost so far: its prompt, guessed while its length is unknown, and the tokens of its answer.
+    #[must_use]
+    pub fn cost_so_far(&self) -> u64 {
+        let guess = guessed_prompt(self.submission.body_bytes);
+        let prompt = if self.prompt_tokens == 0 { guess } else { self.prompt_tokens };
+        cost(prompt, self.completion_tokens)
+    }
+
+    /// What it is charged while it runs: an answer as long as expected, or longer where it is.
+    #[must_use]
+    pub fn cost_expected(&self) -> u64 {
+        let missing = self.expected_answer.saturating_sub(self.completion_tokens);
+        self.cost_so_far().saturating_add(cost(0, missing))
     }
 
     /// Its first token came from a model of this fingerprint.

@@ -1,15 +1,16 @@
-//! A request's way through the core: door, queue, slot, end.
+//! A request's way through the core: queue, slot, end. The door is [`super::admission`].
 //!
 //! Every admitted request ends exactly once: by its session's `Ended`, or by one `Refuse` from here.
 
 use std::time::Duration;
 
+use super::accounts::Opening;
 use super::request::{Outcome, Place, Report, Request, Submission};
+use super::table::Settlement;
 use super::time::Mono;
 use super::worker_life::Worker;
 use super::{Action, Code, Generation, Refusal, RequestId, Supervisor};
 use crate::config::Engine;
-use crate::control::view::State;
 
 /// How long a broken link may wait for news of its worker's death before it counts as a mere link failure.
 const JUDGE_WITHIN: Duration = Duration::from_secs(2);
@@ -17,6 +18,9 @@ const JUDGE_WITHIN: Duration = Duration::from_secs(2);
 /// Links in a row that may break under a request without a token while the worker lives: a worker that hangs up on one
 /// request must not be asked for ever.
 const BROKEN_LINKS_ALLOWED: u32 = 2;
+
+/// Slots from which one is kept for interactive requests: of two, one would be half.
+const RESERVED_FROM_SLOTS: usize = 3;
 
 /// What became of the worker a request was lost from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +36,7 @@ enum Fate {
 impl Supervisor {
     pub(super) fn submitted(&mut self, id: RequestId, submission: Submission, now: Mono) {
         self.last_busy = now;
-        if let Err(refusal) = self.admit(&submission) {
+        if let Err(refusal) = self.admit(&submission, now) {
             self.actions.push(Action::Refuse { id, refusal });
             return;
         }
@@ -45,88 +49,32 @@ impl Supervisor {
         }
     }
 
-    fn admit(&self, submission: &Submission) -> Result<(), Refusal> {
-        if let Some(refusal) = self.no_worker_will_come() {
-            return Err(refusal);
-        }
-        if self.drain.as_ref().is_some_and(|drain| drain.refuse) {
-            return Err(Refusal::new(Code::Draining, "The service is drained; `mlxsupctl resume` opens it again."));
-        }
-        if let Some(rule) = self.rules.refusing() {
-            let message = format!("Memory rule `{rule}` refuses new requests until it clears; try again shortly.");
-            return Err(Refusal::new(Code::MemoryPressure, message).with_retry_after(Duration::from_secs(20)));
-        }
-        let limits = &self.config.queue;
-        let bytes = self.requests.queue().bytes().saturating_add(submission.body_bytes);
-        let full = if self.requests.queue().len() >= limits.max_waiting {
-            Some(format!("{} requests are waiting (queue.max_waiting)", self.requests.queue().len()))
-        } else if bytes > limits.max_bytes && !self.requests.queue().is_empty() {
-            Some(format!("{} bytes of requests are waiting (queue.max_bytes)", self.requests.queue().bytes()))
-        } else {
-            None
-        };
-        match full {
-            Some(full) => {
-                let after = self.pace.wait_for(self.requests.queue().len());
-                let message = format!("The queue is full: {full}; try again in {} s.", after.as_secs());
-                Err(Refusal::new(Code::QueueFull, message).with_retry_after(after))
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Why waiting is in vain, in the states where it is.
-    fn no_worker_will_come(&self) -> Option<Refusal> {
-        if let (Some((why, _)), None) = (&self.unconfigured, &self.stopping) {
-            let message = format!("There is no valid configuration: {why}; mend it, then run `mlxsupctl reload`.");
-            return Some(Refusal::new(Code::ConfigError, message));
-        }
-        match self.state() {
-            State::Stopping => Some(stopping_refusal()),
-            State::Unloaded => {
-                Some(Refusal::new(Code::Unloaded, "The model is unloaded; `mlxsupctl load` starts it again."))
-            }
-            State::Parked => {
-                let why = self.parked.as_ref().map_or("the worker keeps failing", |parked| parked.why.as_str());
-                let message = format!("The worker is parked: {why}. `mlxsupctl restart` tries again.");
-                Some(Refusal::new(Code::Parked, message))
-            }
-            State::Stranded => {
-                let message = "A dead worker's memory has not come back; reboot the machine.";
-                Some(Refusal::new(Code::Stranded, message))
-            }
-            State::Starting | State::Serving | State::Handover | State::Draining | State::Drained | State::Asleep => {
-                None
-            }
-        }
-    }
-
     /// Nobody waits where no worker will come. At every step, not only when such a state begins: sessions report their
     /// broken links after the exit that caused it.
-    pub(super) fn refuse_unservable(&mut self) {
+    pub(super) fn refuse_unservable(&mut self, now: Mono) {
         if self.requests.queue().is_empty() {
             return;
         }
         if let Some(refusal) = self.no_worker_will_come() {
             let waiting: Vec<RequestId> = self.requests.queue().iter().collect();
             for id in waiting {
-                self.refuse(id, refusal.clone());
+                self.refuse(id, refusal.clone(), now);
             }
         }
     }
 
     /// Ends everything, at the daemon's end.
-    pub(super) fn refuse_all(&mut self) {
+    pub(super) fn refuse_all(&mut self, now: Mono) {
         let all: Vec<RequestId> = self.requests.ids().collect();
         for id in all {
-            self.refuse(id, stopping_refusal());
+            self.refuse(id, stopping_refusal(), now);
         }
     }
 
     pub(super) fn reported(&mut self, id: RequestId, report: Report, now: Mono) {
         match report {
             Report::Progressed { generation, prompt_tokens, completion_tokens } => {
-                self.progressed(id, generation, prompt_tokens.saturating_add(completion_tokens), now);
+                self.progressed(id, generation, (prompt_tokens, completion_tokens), now);
             }
             Report::Interrupted { generation, progressed, why } => {
                 self.interrupted(id, generation, progressed, &why, now);
@@ -135,9 +83,9 @@ impl Supervisor {
         }
     }
 
-    fn progressed(&mut self, id: RequestId, generation: Generation, tokens: u64, now: Mono) {
+    fn progressed(&mut self, id: RequestId, generation: Generation, tokens: (u64, u64), now: Mono) {
         let model = self.fingerprint(generation);
-        if self.requests.progressed(id, generation, tokens, model.as_deref())
+        if self.requests.progressed(id, generation, tokens, model.as_deref(), now)
             && let Some(worker) = self.worker_mut(generation)
         {
             worker.token_seen(now);
@@ -161,12 +109,12 @@ impl Supervisor {
     fn interrupted(&mut self, id: RequestId, generation: Generation, progressed: bool, why: &str, now: Mono) {
         let model = self.fingerprint(generation);
         let judge_at = now + JUDGE_WITHIN;
-        let adrift = self.requests.set_adrift(id, generation, progressed, model.as_deref(), judge_at);
+        let adrift = self.requests.set_adrift(id, generation, progressed, model.as_deref(), judge_at, now);
         let Some(progressed) = adrift else { return };
         // Other engines cannot continue: without a token the request starts afresh, with one it ends.
         if progressed && !self.engine_of(generation).continues() {
             let refusal = Refusal::new(Code::EngineError, format!("The worker was lost in mid-answer ({why}); retry."));
-            self.refuse(id, refusal);
+            self.refuse(id, refusal, now);
         }
     }
 
@@ -196,14 +144,14 @@ impl Supervisor {
                 // Suspects run alone, so this second death is its own doing.
                 let message = "This request twice ended the worker without gaining a token, the second time running \
                                alone; change the request before sending it again.";
-                self.refuse(id, Refusal::new(Code::Poisoned, message));
+                self.refuse(id, Refusal::new(Code::Poisoned, message), now);
                 self.record("request_poisoned", format!("{id} ended two workers and was failed"));
             } else if broken_links > BROKEN_LINKS_ALLOWED {
                 let message = format!(
                     "The link to the worker broke {broken_links} times in a row without a token; look at \
                      logs/worker.log, then send the request again."
                 );
-                self.refuse(id, Refusal::new(Code::EngineError, message));
+                self.refuse(id, Refusal::new(Code::EngineError, message), now);
                 self.record("request_failed", format!("{id}: its link broke {broken_links} times in a row"));
             }
         }
@@ -224,7 +172,15 @@ impl Supervisor {
     }
 
     fn ended(&mut self, id: RequestId, outcome: &Outcome, now: Mono) {
-        let Some(request) = self.requests.remove(id) else { return };
+        let settlement = match outcome {
+            Outcome::Answered { prompt_tokens, completion_tokens } => {
+                self.requests.answered(id, *prompt_tokens, *completion_tokens);
+                Settlement::Whole
+            }
+            Outcome::Failed | Outcome::Cancelled => Settlement::SoFar,
+            Outcome::Rejected => Settlement::Free,
+        };
+        let Some(request) = self.requests.remove(id, settlement, now) else { return };
         self.last_busy = now;
         match outcome {
             Outcome::Answered { prompt_tokens, .. } => {
@@ -232,7 +188,9 @@ impl Supervisor {
                 if request.carried > 0 {
                     self.ledger.carried += 1;
                 }
-                self.pace.ended(now.0);
+                if let Some(since) = request.measured_from {
+                    self.pace.ended(request.charged, now - since);
+                }
                 if let Place::Running { on, .. } = request.place
                     && let Some(worker) = self.worker_mut(on)
                 {
@@ -243,19 +201,17 @@ impl Supervisor {
             }
             Outcome::Failed => {
                 self.ledger.lost += 1;
-                self.pace.ended(now.0);
                 if let Place::Running { on, progressed } = request.place {
                     self.refused_by_worker(on, progressed, now);
                 }
             }
-            Outcome::Rejected => self.pace.ended(now.0),
-            Outcome::Cancelled => {}
+            Outcome::Rejected | Outcome::Cancelled => {}
         }
     }
 
     /// Ends an admitted request with an error of ours.
-    fn refuse(&mut self, id: RequestId, refusal: Refusal) {
-        if self.requests.remove(id).is_some() {
+    fn refuse(&mut self, id: RequestId, refusal: Refusal, now: Mono) {
+        if self.requests.remove(id, Settlement::SoFar, now).is_some() {
             self.ledger.lost += 1;
             self.actions.push(Action::Refuse { id, refusal });
         }
@@ -268,16 +224,21 @@ impl Supervisor {
                 "No worker was free within {} s; raise x-mlxsup-timeout or queue.max_wait, or send less at once.",
                 waited.as_secs()
             );
-            self.refuse(id, Refusal::new(Code::QueueTimeout, message));
+            self.refuse(id, Refusal::new(Code::QueueTimeout, message), now);
         }
     }
 
-    pub(super) fn request_deadline(&self) -> Option<Mono> {
+    pub(super) fn request_deadline(&self, now: Mono) -> Option<Mono> {
         let expiry = self.requests.first_expiry().map(|(at, _)| at);
-        [expiry, self.requests.first_judgement()].into_iter().flatten().min()
+        // Only a reserved slot is free while somebody waits; the guard opens it.
+        let slots = self.worker.as_ref().filter(|worker| worker.accepts()).map_or(0, |worker| worker.slots() as usize);
+        let max_wait = self.config.queue.max_wait;
+        let aged = || self.requests.queue().accounts().next_overdue(now, max_wait);
+        let aged = (self.running() < slots).then(aged).flatten();
+        [expiry, self.requests.first_judgement(), aged].into_iter().flatten().min()
     }
 
-    /// Pairs the queue's head with free slots.
+    /// Gives free slots to those whose turn it is.
     pub(super) fn dispatch(&mut self, now: Mono) {
         // A link has just broken and the exit may be on its way: whoever is sent into a dying worker becomes a suspect.
         if !self.requests.adrift().is_empty() {
@@ -290,7 +251,8 @@ impl Supervisor {
             if running >= slots || self.requests.quarantined(generation) {
                 return;
             }
-            let Some((id, request)) = self.requests.next_before(self.line()) else { return };
+            let opening = self.opening(generation, slots, now);
+            let Some((id, request)) = self.requests.next(opening) else { return };
             // A suspect runs alone. Nobody overtakes it meanwhile, so it cannot starve.
             if request.suspect && running > 0 {
                 return;
@@ -298,12 +260,21 @@ impl Supervisor {
             if self.is_foreign(request) {
                 let message = "The model or its engine was changed while this request ran, and another one cannot \
                                continue its answer; send the request again.";
-                self.refuse(id, Refusal::new(Code::ModelChanged, message));
+                self.refuse(id, Refusal::new(Code::ModelChanged, message), now);
                 self.record("request_failed", format!("{id}: its model was changed in mid-answer"));
                 continue;
             }
             self.assign(id, generation, now);
         }
+    }
+
+    /// Who may take the next free slot: one of three or more is kept for interactive requests, unless a line is drawn,
+    /// behind which they wait anyway.
+    fn opening(&self, generation: Generation, slots: usize, now: Mono) -> Opening {
+        let line = self.line();
+        let keeps_one = slots >= RESERVED_FROM_SLOTS && line == u64::MAX;
+        let reserved = keeps_one && self.requests.patient_on(generation) + 1 >= slots;
+        Opening { line, reserved, guard: Some((now, self.config.queue.max_wait)) }
     }
 
     /// True when another model than the serving one began this answer, or an engine serves that cannot go on with any.
@@ -320,7 +291,7 @@ impl Supervisor {
         if !request.assigned_before {
             self.ledger.longest_wait = self.ledger.longest_wait.max(now - request.admitted_at);
         }
-        self.requests.assign(id, generation);
+        self.requests.assign(id, generation, now);
         if let Some(worker) = self.worker.as_mut().filter(|worker| idle_before || worker.says_idle()) {
             worker.work_began(now);
         }
@@ -341,6 +312,6 @@ impl Supervisor {
     }
 }
 
-fn stopping_refusal() -> Refusal {
+pub(super) fn stopping_refusal() -> Refusal {
     Refusal::new(Code::Stopping, "The daemon is stopping; try again once it is back.")
 }

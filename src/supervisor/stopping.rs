@@ -63,7 +63,7 @@ impl Supervisor {
         let others_gone = self.overlap.is_none() && self.surplus.is_empty();
         if others_gone && (self.worker.is_none() || left_as_it_is) {
             self.retirement = None;
-            self.refuse_all();
+            self.refuse_all(now);
             self.actions.push(Action::Exit);
         }
     }

@@ -4,8 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::queue::Queue;
-use super::request::{Place, Request, Submission};
+use super::accounts::{Load, Opening};
+use super::fairness::{cost, guessed_prompt};
+use super::queue::{Ahead, Entry, Queue};
+use super::request::{Class, Place, Request, Submission};
 use super::{Generation, Mono, RequestId};
 
 /// The admitted requests that have not ended.
@@ -22,6 +24,17 @@ pub struct RequestTable {
     arrivals: u64,
 }
 
+/// What a request that is over has cost its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// The whole answer: as long as told, or as expected where the engine tells nothing.
+    Whole,
+    /// Its prompt, and the answer as far as it came.
+    SoFar,
+    /// The worker would not serve it.
+    Free,
+}
+
 impl RequestTable {
     /// Takes in a request behind all others. `expires_at` holds until its first assignment; an id that is known already
     /// changes nothing.
@@ -31,9 +44,13 @@ impl RequestTable {
         }
         let seq = self.next_seq();
         self.arrivals += 1;
-        self.queue.push(id, seq, submission.body_bytes, true);
+        let lane = self.queue.accounts_mut().open(&submission, now);
+        let answer = self.queue.accounts().expected_answer(lane);
+        let load = Load { bytes: submission.body_bytes, cost: cost(guessed_prompt(submission.body_bytes), answer) };
+        let entry = Entry { id, seq, lane, load };
+        self.queue.push_fresh(entry, now);
         self.expiries.insert((expires_at, id));
-        self.by_id.insert(id, Request::admitted(seq, submission, expires_at, now));
+        self.by_id.insert(id, Request::admitted(entry, submission, expires_at, now));
     }
 
     /// The arrival number of the next request: a line drawn here has everybody present before it.
@@ -71,10 +88,26 @@ impl RequestTable {
         &self.queue
     }
 
-    /// Gives a waiting request to a worker.
-    pub fn assign(&mut self, id: RequestId, generation: Generation) {
+    /// What is served before this one; `None` if it does not wait.
+    pub fn ahead(&mut self, id: RequestId) -> Option<Ahead> {
+        let waits = |request: &Request| !matches!(request.place, Place::Running { .. });
+        self.by_id.get(&id).filter(|request| waits(request))?;
+        self.queue.ahead(id)
+    }
+
+    /// Gives a waiting request to a worker. The first time its client is charged for it.
+    pub fn assign(&mut self, id: RequestId, generation: Generation, now: Mono) {
         let Some(request) = self.by_id.get_mut(&id) else { return };
-        self.queue.remove(id, request.seq, request.submission.body_bytes);
+        let (entry, lane) = (request.entry, request.entry.lane);
+        let accounts = self.queue.accounts_mut();
+        if !request.assigned_before {
+            request.expected_answer = accounts.expected_answer(lane);
+            request.measured_from = Some(now);
+            accounts.start(lane, now);
+        }
+        self.queue.remove(entry, now);
+        self.charge(id, Request::cost_expected, now);
+        let Some(request) = self.by_id.get_mut(&id) else { return };
         self.expiries.remove(&(request.expires_at, id));
         self.adrift.remove(&id);
         request.place = Place::Running { on: generation, progressed: false };
@@ -82,16 +115,54 @@ impl RequestTable {
         self.running.entry(generation).or_default().insert(id);
     }
 
-    /// A token of a request running on `generation` arrived; `by` is that worker's fingerprint. False when it does not
-    /// run there.
-    pub fn progressed(&mut self, id: RequestId, generation: Generation, tokens: u64, by: Option<&str>) -> bool {
+    /// Replaces what a request was charged by what it costs as far as is known now.
+    fn charge(&mut self, id: RequestId, cost: fn(&Request) -> u64, now: Mono) {
+        let Some(request) = self.by_id.get_mut(&id) else { return };
+        let (before, after) = (request.charged, cost(request));
+        if before != after {
+            request.charged = after;
+            self.queue.accounts_mut().charge(request.entry.lane, before, after, now);
+        }
+    }
+
+    /// Counts the tokens a request has had by now; a smaller number than before is none.
+    fn count(&mut self, id: RequestId, prompt_tokens: u64, completion_tokens: u64) {
+        let Some(request) = self.by_id.get_mut(&id) else { return };
+        let prompt = prompt_tokens.max(request.prompt_tokens);
+        let completion = completion_tokens.max(request.completion_tokens);
+        let more = (prompt - request.prompt_tokens, completion - request.completion_tokens);
+        (request.prompt_tokens, request.completion_tokens) = (prompt, completion);
+        self.queue.accounts_mut().served(request.entry.lane, more.0, more.1);
+    }
+
+    /// A token of a request running on `generation` arrived; `by` is that worker's fingerprint, the counts are of the
+    /// whole request. False when it does not run there.
+    pub fn progressed(
+        &mut self,
+        id: RequestId,
+        generation: Generation,
+        tokens: (u64, u64),
+        by: Option<&str>,
+        now: Mono,
+    ) -> bool {
         let Some(request) = self.by_id.get_mut(&id).filter(|request| request.runs_on(generation)) else { return false };
-        request.tokens = tokens;
         request.begun_by(by);
         request.place = Place::Running { on: generation, progressed: true };
         request.suspect = false;
         request.broken_links = 0;
+        self.count(id, tokens.0, tokens.1);
+        self.charge(id, Request::cost_expected, now);
         true
+    }
+
+    /// A request was answered completely, with this usage; the zeros of an engine that tells none leave what was guessed.
+    pub fn answered(&mut self, id: RequestId, prompt_tokens: u64, completion_tokens: u64) {
+        self.count(id, prompt_tokens, completion_tokens);
+        let Some(request) = self.by_id.get_mut(&id) else { return };
+        if request.completion_tokens > 0 {
+            request.expected_answer = request.completion_tokens;
+            self.queue.accounts_mut().answered(request.entry.lane, request.completion_tokens);
+        }
     }
 
     /// The link of a request running on `from` broke: it waits at the queue's head until judged. `None` when it does
@@ -103,6 +174,7 @@ impl RequestTable {
         progressed: bool,
         by: Option<&str>,
         judge_at: Mono,
+        now: Mono,
     ) -> Option<bool> {
         let request = self.by_id.get_mut(&id)?;
         let Place::Running { on, progressed: seen } = request.place else { return None };
@@ -114,8 +186,9 @@ impl RequestTable {
             request.begun_by(by);
         }
         request.place = Place::Adrift { from, progressed, judge_at };
+        request.measured_from = None;
         self.adrift.insert(id);
-        self.queue.push(id, request.seq, request.submission.body_bytes, false);
+        self.queue.push_interrupted(request.entry, now);
         self.leave(id, from);
         Some(progressed)
     }
@@ -123,7 +196,7 @@ impl RequestTable {
     /// Tokens, prompts included, that waiting requests have behind them and the next worker reads again.
     #[must_use]
     pub fn interrupted_tokens(&self) -> u64 {
-        let tokens = |id: RequestId| self.by_id.get(&id).map(|request| request.tokens);
+        let tokens = |id: RequestId| self.by_id.get(&id).map(Request::tokens);
         self.queue.interrupted().filter_map(tokens).sum()
     }
 
@@ -143,10 +216,21 @@ impl RequestTable {
         request.broken_links = broken_links;
     }
 
-    /// Takes a request out, wherever it is.
-    pub fn remove(&mut self, id: RequestId) -> Option<Request> {
+    /// Takes a request out, wherever it is; one that was assigned is settled.
+    pub fn remove(&mut self, id: RequestId, settlement: Settlement, now: Mono) -> Option<Request> {
+        if self.by_id.get(&id)?.assigned_before {
+            let cost = match settlement {
+                Settlement::Whole => Request::cost_expected,
+                Settlement::SoFar => Request::cost_so_far,
+                Settlement::Free => |_: &Request| 0,
+            };
+            self.charge(id, cost, now);
+        }
         let request = self.by_id.remove(&id)?;
-        self.queue.remove(id, request.seq, request.submission.body_bytes);
+        self.queue.remove(request.entry, now);
+        if request.assigned_before {
+            self.queue.accounts_mut().finish(request.entry.lane, now);
+        }
         self.expiries.remove(&(request.expires_at, id));
         self.adrift.remove(&id);
         if let Place::Running { on, .. } = request.place {
@@ -184,31 +268,47 @@ impl RequestTable {
             .is_some_and(|there| there.iter().filter_map(|id| self.by_id.get(id)).any(|request| request.suspect))
     }
 
-    /// The next request to be assigned among those from before `line`.
+    /// The next request for a free slot.
     #[must_use]
-    pub fn next_before(&self, line: u64) -> Option<(RequestId, &Request)> {
-        let interrupted = self.queue.interrupted().find_map(|id| {
-            let request = self.by_id.get(&id)?;
-            (request.place == Place::Queued && request.seq < line).then_some((id, request))
+    pub fn next(&self, opening: Opening) -> Option<(RequestId, &Request)> {
+        let interrupted = self.queue.interrupted().find(|id| {
+            let request = self.by_id.get(id);
+            request.is_some_and(|request| request.place == Place::Queued && request.seq() < opening.line)
         });
-        interrupted.or_else(|| {
-            let id = self.queue.first_fresh()?;
-            let request = self.by_id.get(&id)?;
-            (request.seq < line).then_some((id, request))
-        })
+        let id = interrupted.or_else(|| self.queue.next_fresh(opening))?;
+        Some((id, self.by_id.get(&id)?))
+    }
+
+    /// Requests on `generation` that are not interactive.
+    #[must_use]
+    pub fn patient_on(&self, generation: Generation) -> usize {
+        let there = self.running.get(&generation).into_iter().flatten().filter_map(|id| self.by_id.get(id));
+        there.filter(|request| request.submission.class != Class::Interactive).count()
+    }
+
+    /// What the requests on `generation` have still to cost, as expected.
+    #[must_use]
+    pub fn left_to_do(&self, generation: Generation) -> u64 {
+        let there = self.running.get(&generation).into_iter().flatten().filter_map(|id| self.by_id.get(id));
+        there
+            .map(|request| match request.place {
+                // Nothing is known of the prefill, and all of it may be ahead.
+                Place::Running { progressed: false, .. } => request.charged,
+                _ => request.charged.saturating_sub(request.cost_so_far()),
+            })
+            .sum()
     }
 
     /// True when somebody from before `line` waits.
     #[must_use]
     pub fn any_waiting_before(&self, line: u64) -> bool {
-        let first = [self.queue.interrupted().next(), self.queue.first_fresh()];
-        first.into_iter().flatten().filter_map(|id| self.by_id.get(&id)).any(|request| request.seq < line)
+        self.queue.any_before(line)
     }
 
     /// How many from before `line` wait. Counts them one by one.
     #[must_use]
     pub fn waiting_before(&self, line: u64) -> usize {
-        self.queue.iter().filter(|id| self.by_id.get(id).is_some_and(|request| request.seq < line)).count()
+        self.queue.count_before(line)
     }
 
     /// The request that gives up first, and when.
@@ -251,6 +351,7 @@ impl RequestTable {
                 return Err(format!("{id} expires though assigned, or never"));
             }
         }
+        self.queue.check_invariants()?;
         let listed = (self.queue.len(), self.in_flight());
         if listed == (waiting, running) {
             Ok(())

@@ -153,13 +153,15 @@ impl Answer {
             };
             if chunk.is_empty() {
                 let end = if is_done { Outcome::Complete } else { Outcome::Unterminated };
-                return Ok(Ok(failure.unwrap_or(end)));
+                return Ok(if failure.is_none() { Ok(end) } else { Err("a failed stream ends cleanly".to_owned()) });
             }
             text.extend(chunk);
             while let Some(end) = text.windows(2).position(|window| window == b"\n\n") {
                 let event: Vec<u8> = text.drain(..end + 2).collect();
                 let event = String::from_utf8_lossy(&event).into_owned();
                 match self.event(status, &event) {
+                    Ok(None) if is_note(&event) => {}
+                    _ if is_done || failure.is_some() => return Ok(Err(format!("{event:?} after the last event"))),
                     Ok(None) => {}
                     Ok(Some(Outcome::Complete)) => is_done = true,
                     Ok(Some(other)) => failure = Some(other),
@@ -198,6 +200,11 @@ impl Answer {
             }
         }
     }
+}
+
+/// A comment.
+fn is_note(event: &str) -> bool {
+    event.lines().all(|line| line.is_empty() || line.starts_with(':'))
 }
 
 fn error(status: u16, value: &Value) -> Outcome {

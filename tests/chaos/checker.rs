@@ -1,12 +1,27 @@
 //! Judges a history: does every request end once, whole or with a word about why not?
 //!
-//! Knows the fake worker's only answer (token `p` is the word `w<p> `) and the instants at which daemons were killed; a
-//! request that was under way then may be cut, every other one may not.
+//! Knows the fake worker's only answer (token `p` is the word `w<p> `) and the [`Grounds`] on which a request may end
+//! otherwise than whole.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::history::{Asked, Dispatch, Event, Id, Outcome, Seen};
+
+/// The daemon's word of a worker's death may come so much later than what clients see of it.
+const WORD: Duration = Duration::from_secs(1);
+
+/// What may be forgiven, and to whom.
+#[derive(Debug, Clone, Copy)]
+pub struct Grounds<'a> {
+    /// Instants of daemon SIGKILLs: a request under way may be cut.
+    pub daemon_kills: &'a [Instant],
+    /// Deaths of workers that were meant to die. Two under one request may poison it; one ends a stream that has begun,
+    /// where nobody can go on with it.
+    pub worker_deaths: &'a [Instant],
+    /// The next worker goes on with a stream.
+    pub continues: bool,
+}
 
 /// The sums, and every breach in words.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -15,7 +30,9 @@ pub struct Verdict {
     pub complete: u64,
     /// Connects that nobody took.
     pub refused: u64,
-    /// Typed errors, by code.
+    /// Streams that had begun when their worker died, ended by an error event.
+    pub broken: u64,
+    /// Other typed errors, by code.
     pub errors: BTreeMap<String, u64>,
     /// Neither whole nor ended with a typed error, and no daemon was killed meanwhile.
     pub lost: u64,
@@ -38,8 +55,8 @@ struct Track<'h> {
     ends: Vec<(Instant, &'h Seen)>,
 }
 
-/// Judges. `kills` are instants of daemon SIGKILLs; `allowed` are error codes that count but breach nothing.
-pub fn check(events: &[Event], kills: &[Instant], dispatches: &[Dispatch], allowed: &[&str]) -> Verdict {
+/// Judges.
+pub fn check(events: &[Event], dispatches: &[Dispatch], grounds: &Grounds<'_>) -> Verdict {
     let mut tracks: BTreeMap<Id, Track<'_>> = BTreeMap::new();
     let mut verdict = Verdict::default();
     for event in events {
@@ -56,13 +73,13 @@ pub fn check(events: &[Event], kills: &[Instant], dispatches: &[Dispatch], allow
     }
     for (id, track) in &tracks {
         verdict.requests += 1;
-        judge(*id, track, kills, allowed, &mut verdict);
+        judge(*id, track, grounds, &mut verdict);
     }
     judge_dispatches(dispatches, &mut verdict);
     verdict
 }
 
-fn judge(id: Id, track: &Track<'_>, kills: &[Instant], allowed: &[&str], verdict: &mut Verdict) {
+fn judge(id: Id, track: &Track<'_>, grounds: &Grounds<'_>, verdict: &mut Verdict) {
     let Some((invoked, asked)) = track.invoked else {
         verdict.violations.push(format!("request {id}: an end without a beginning"));
         return;
@@ -77,12 +94,21 @@ fn judge(id: Id, track: &Track<'_>, kills: &[Instant], allowed: &[&str], verdict
     match &seen.outcome {
         Outcome::Complete => verdict.complete += 1,
         Outcome::Error { status, code } => {
-            *verdict.errors.entry(code.clone()).or_default() += 1;
-            if !allowed.contains(&code.as_str()) {
-                breach(format!("error {status} {code}"));
+            let deaths = grounds.worker_deaths.iter().filter(|death| (invoked..=*ended + WORD).contains(death)).count();
+            // Comments say nothing of an answer.
+            let begun = asked.stream && !seen.identities.is_empty();
+            match code.as_str() {
+                "engine_error" if begun && deaths > 0 && !grounds.continues => verdict.broken += 1,
+                "poisoned" if !begun && deaths > 1 => *verdict.errors.entry(code.clone()).or_default() += 1,
+                _ => {
+                    *verdict.errors.entry(code.clone()).or_default() += 1;
+                    breach(format!("error {status} {code}, begun: {begun}, workers that died meanwhile: {deaths}"));
+                }
             }
         }
-        Outcome::Cut if kills.iter().any(|kill| (invoked..=*ended).contains(kill)) => verdict.cut_by_kill += 1,
+        Outcome::Cut if grounds.daemon_kills.iter().any(|kill| (invoked..=*ended).contains(kill)) => {
+            verdict.cut_by_kill += 1;
+        }
         Outcome::Cut | Outcome::Silent | Outcome::Garbled { .. } => {
             verdict.lost += 1;
             let first = track.first_byte.map(|first| first - invoked);

@@ -12,15 +12,17 @@ use crate::history::{Asked, Event, History, Id, Outcome, Seen};
 /// Longest silence a client bears; the daemon's keep-alive is far shorter.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What to ask: mostly little, sometimes much. `longest` in tokens.
-pub fn ask(chance: &mut Chance, longest: u32) -> Asked {
+/// What to ask: mostly little, sometimes much. `longest` and `longest_plain` in tokens.
+pub fn ask(chance: &mut Chance, longest: u32, longest_plain: u32) -> Asked {
     let tokens = match chance.below(20) {
         0..14 => 1 + chance.below(12),
         14..19 => 10 + chance.below(80),
         _ => 1 + chance.below(longest),
     };
     let choices = if chance.below(8) == 0 { 2 } else { 1 };
-    Asked { stream: chance.below(4) > 0, chat: chance.below(3) > 0, tokens: tokens.min(longest), choices }
+    let stream = chance.below(4) > 0;
+    let most = if stream { longest } else { longest.min(longest_plain) };
+    Asked { stream, chat: chance.below(3) > 0, tokens: tokens.min(most), choices }
 }
 
 /// Sends one request and records it from its beginning to its end.

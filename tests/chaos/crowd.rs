@@ -27,10 +27,11 @@ impl Crowd {
             .map(|number| {
                 let (stop, history, next_id) = (stop.clone(), history.clone(), next_id.clone());
                 let socket = socket.to_owned();
+                let longest_plain = settings.engine.longest_plain();
                 let mut chance = Chance::of(&[settings.seed, number, next_id.load(Relaxed)]);
                 let work = move || {
                     while !stop.load(Relaxed) {
-                        let asked = client::ask(&mut chance, longest.max(1));
+                        let asked = client::ask(&mut chance, longest.max(1), longest_plain);
                         client::request(&socket, next_id.fetch_add(1, Relaxed), asked, &history);
                         std::thread::sleep(Duration::from_millis(u64::from(chance.below(20))));
                     }

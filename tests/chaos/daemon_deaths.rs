@@ -9,7 +9,7 @@ use crate::settings::Settings;
 
 pub fn run(settings: &Settings) -> Report {
     let mut epoch = 0;
-    phase::run(settings, "daemon deaths", settings.daemon_kills, &[], |phase| {
+    phase::run(settings, "daemon deaths", settings.daemon_kills, false, |phase| {
         epoch = kill_one(phase, epoch)?;
         Ok(Act::Did("SIGKILL"))
     })

@@ -13,11 +13,12 @@ pub fn print(reports: &[Report]) {
         "complete",
         "refused",
         "errors",
+        "broken",
         "lost",
         "double",
         "truncated",
         "altered",
-        "cut*",
+        "cut",
         "kept",
         "adoption",
         "notice",
@@ -30,7 +31,7 @@ pub fn print(reports: &[Report]) {
     for report in reports {
         rows.push(row(report));
     }
-    let mut widths = [0; 18];
+    let mut widths = [0; 19];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
@@ -43,19 +44,23 @@ pub fn print(reports: &[Report]) {
         }
         say(line.trim_end());
     }
-    say(
-        "* cut by a SIGKILL of the daemon: counted apart. kept: worker pids that stayed. adoption: daemon start to worker;",
-    );
-    say("  notice, decision: kernel's exit of a worker to the daemon's word of it and of the next; p50/p99.");
+    for line in [
+        "broken: streams that had begun when their worker died, ended by an error event: only where the engine is not native.",
+        "cut: by a SIGKILL of the daemon. Both are counted apart. kept: worker pids that stayed. adoption: daemon start to",
+        "worker; notice, decision: kernel's exit of a worker to the daemon's word of it and of the next; p50/p99.",
+    ] {
+        say(line);
+    }
     for report in reports {
-        say(&format!("{}: {:?} errors {:?}", report.name, report.done, report.verdict.errors));
+        let Report { name, done, verdict, carried, .. } = report;
+        say(&format!("{name}: {done:?} errors {:?} carried {carried}", verdict.errors));
         if let Some(why) = &report.skipped {
             say(&format!("{}: SKIPPED, the daemon cannot do it: {why}", report.name));
         }
     }
 }
 
-fn row(report: &Report) -> [String; 18] {
+fn row(report: &Report) -> [String; 19] {
     let verdict = &report.verdict;
     let acts: u64 = report.done.values().sum();
     let kept = match report.kept {
@@ -71,6 +76,7 @@ fn row(report: &Report) -> [String; 18] {
         verdict.complete.to_string(),
         verdict.refused.to_string(),
         verdict.errors.values().sum::<u64>().to_string(),
+        verdict.broken.to_string(),
         verdict.lost.to_string(),
         verdict.double.to_string(),
         verdict.truncated.to_string(),

@@ -70,7 +70,7 @@ pub struct History {
 
 impl History {
     pub fn add(&self, event: Event) {
-        if matches!(event, Event::Ended { .. }) {
+        if matches!(&event, Event::Ended { seen, .. } if seen.outcome == Outcome::Complete) {
             self.answered.fetch_add(1, Relaxed);
         }
         self.events.lock().unwrap().push(event);
@@ -80,6 +80,7 @@ impl History {
         self.events.lock().unwrap().clone()
     }
 
+    /// Whole answers.
     pub fn answered(&self) -> usize {
         self.answered.load(Relaxed)
     }

@@ -21,12 +21,14 @@ mod http;
 mod launchd;
 
 mod answer;
+mod answer_tests;
 mod checker;
 mod checker_tests;
 mod client;
 mod crowd;
 mod daemon_deaths;
 mod daemon_log;
+mod engine;
 mod exit_watch;
 mod figures;
 mod handovers;
@@ -37,19 +39,33 @@ mod settings;
 mod upgrades;
 mod worker_deaths;
 
+use engine::Engine;
 use settings::Settings;
 
 #[test]
 fn whatever_happens_a_client_notices_nothing_but_time() {
-    let settings = Settings::from_env();
+    unleash(&Settings::from_env());
+}
+
+#[test]
+fn an_openai_server_loses_nothing_that_has_not_begun() {
+    unleash(&Settings::brief(Engine::OpenAi));
+}
+
+#[test]
+fn mlx_lm_loses_nothing_that_has_not_begun() {
+    unleash(&Settings::brief(Engine::MlxLm));
+}
+
+fn unleash(settings: &Settings) {
     settings.announce();
-    let mut reports = vec![
-        worker_deaths::run(&settings),
-        daemon_deaths::run(&settings),
-        handovers::run(&settings, "sequential"),
-        handovers::run(&settings, "overlap"),
+    let reports = [
+        worker_deaths::run(settings),
+        daemon_deaths::run(settings),
+        handovers::run(settings, "sequential"),
+        handovers::run(settings, "overlap"),
+        upgrades::run(settings),
     ];
-    reports.push(upgrades::run(&settings));
     figures::print(&reports);
     let violations: Vec<String> = reports.iter().flat_map(phase::Report::violations).collect();
     let shown = violations.iter().take(20).cloned().collect::<Vec<_>>().join("\n  ");

@@ -7,9 +7,10 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::chance::Chance;
-use crate::checker::{self, Verdict};
+use crate::checker::{self, Grounds, Verdict};
 use crate::crowd::Crowd;
 use crate::daemon_log::{self, Line};
+use crate::engine::Engine;
 use crate::history::{self, History};
 use crate::rig::{Rig, Weight};
 use crate::settings::Settings;
@@ -29,6 +30,8 @@ pub struct Phase {
     pub exits: BTreeMap<u64, SystemTime>,
     /// When daemons were killed.
     pub kills: Vec<Instant>,
+    /// Workers are ended by force in this phase, and so may streams be that cannot go on without them.
+    pub workers_die: bool,
     /// Worker pid kept, of how many times that it should have been.
     pub kept: (u64, u64),
     /// Things that went wrong besides the history.
@@ -49,6 +52,8 @@ pub struct Report {
     pub faults: Vec<String>,
     pub done: BTreeMap<String, u64>,
     pub kept: (u64, u64),
+    /// Requests that outlived a worker, as the last daemon counts them.
+    pub carried: u64,
     /// Daemon's start to adopted or ready worker, in microseconds.
     pub adoption_us: Vec<u64>,
     /// Kernel's word of the worker's exit to the daemon's.
@@ -74,22 +79,23 @@ impl Report {
     }
 }
 
-/// Runs `count` acts under load. Error codes in `allowed` are counted and breach nothing.
+/// Runs `count` acts under load. Where `workers_die` is false no request may fail.
 pub fn run(
     settings: &Settings,
     name: &str,
     count: u64,
-    allowed: &[&str],
+    workers_die: bool,
     mut act: impl FnMut(&mut Phase) -> Result<Act, String>,
 ) -> Report {
     let started = Instant::now();
     let history = Arc::new(History::default());
     let mut phase = Phase {
-        rig: Rig::start(&settings.grace),
+        rig: Rig::start(settings.engine, &settings.grace),
         history: history.clone(),
         chance: Chance::of(&[settings.seed, count, name.len() as u64]),
         exits: BTreeMap::new(),
         kills: Vec::new(),
+        workers_die,
         kept: (0, 0),
         faults: Vec::new(),
         done: BTreeMap::new(),
@@ -127,18 +133,21 @@ pub fn run(
         before = before.or_else(|| phase.rig.weight());
     }
     let after = phase.rig.weight();
-    let mut report = judge(phase, allowed);
+    let carried = phase.rig.status().and_then(|status| status["ledger"]["carried"].as_u64()).unwrap_or_default();
+    let mut report = judge(phase, settings.engine, started);
     report.drift = before.zip(after).map(|(before, after): (Weight, Weight)| {
         (after.descriptors - before.descriptors, after.resident_kib - before.resident_kib)
     });
     report.name = name.to_owned();
+    report.carried = carried;
     report.took = started.elapsed();
     report.skipped = skipped;
     say(&format!("{name}: over after {:.0?}: {:?}", report.took, report.done));
     report
 }
 
-fn judge(mut phase: Phase, allowed: &[&str]) -> Report {
+fn judge(mut phase: Phase, engine: Engine, started: Instant) -> Report {
+    let (now, clock) = (Instant::now(), SystemTime::now());
     let workers = phase.rig.live_workers();
     if workers != 1 {
         phase.faults.push(format!("{workers} workers live at the end"));
@@ -150,8 +159,14 @@ fn judge(mut phase: Phase, allowed: &[&str]) -> Report {
         say(&format!("the daemon's last words:\n{}", lines[lines.len().saturating_sub(LAST_WORDS)..].join("\n")));
     }
     let log = daemon_log::read(&text);
+    // By the daemon's own word, which is all there is of a worker that came and went unseen.
+    let died = log.iter().filter(|line| phase.workers_die && line.is("worker_crashed"));
+    let deaths: Vec<Instant> = died
+        .map(|line| now.checked_sub(clock.duration_since(line.at).unwrap_or_default()).unwrap_or(started))
+        .collect();
+    let grounds = Grounds { daemon_kills: &phase.kills, worker_deaths: &deaths, continues: engine.continues() };
     let mut report = Report {
-        verdict: checker::check(&phase.history.events(), &phase.kills, &dispatches, allowed),
+        verdict: checker::check(&phase.history.events(), &dispatches, &grounds),
         adoption_us: adoptions(&log),
         ..Report::default()
     };

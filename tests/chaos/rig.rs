@@ -10,10 +10,14 @@ use std::time::{Duration, Instant};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::engine::Engine;
 use crate::launchd::{self, pid_of};
 
 /// Pace of the fake worker.
 pub const TOKEN_MS: u32 = 5;
+
+/// Requests a worker is given at once.
+pub const SLOTS: usize = 8;
 
 /// Between two looks at something that changes within milliseconds.
 pub const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -23,11 +27,6 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Quick where a real configuration is patient, so that a thousand deaths fit into minutes.
 const CONFIG: &str = r#"
-[health]
-interval = "100ms"
-timeout = "500ms"
-failures = 2
-stall = "1500ms"
 [restart]
 backoff_initial = "10ms"
 backoff_max = "50ms"
@@ -47,7 +46,10 @@ pub struct Serving {
 }
 
 /// One home, one job.
-pub struct Rig(launchd::Rig);
+pub struct Rig {
+    launchd: launchd::Rig,
+    engine: Engine,
+}
 
 /// A verb that has ended.
 #[derive(Debug, Clone)]
@@ -58,44 +60,48 @@ pub struct Said {
 
 impl Rig {
     /// Loaded, with this grace for drains; not serving yet.
-    pub fn start(grace: &str) -> Self {
+    pub fn start(engine: Engine, grace: &str) -> Self {
         let files = [
             ("MLXSUP_FAKE_FILE", "faults"),
             ("MLXSUP_FAKE_DISPATCHES", "dispatches"),
             ("MLXSUP_FAKE_MEMORY", "memory.json"),
         ];
-        let rig = Self(launchd::Rig::with_environment(&[], &files));
+        let rig = Self { launchd: launchd::Rig::with_environment(&[], &files), engine };
         rig.order("");
         // A machine of its own: what else runs here may wire memory, or take what a second worker would need.
-        rig.0.write("memory.json", MEMORY);
-        let worker = env!("CARGO_BIN_EXE_mlxsup-fake-worker");
-        let worker = format!("[worker]\nmodel = \"fake\"\ncommand = [\"{worker}\"]\n");
-        let plist = rig.0.daemon_configured(&format!("{worker}[drain]\ngrace = \"{grace}\"\n{CONFIG}"));
+        rig.launchd.write("memory.json", MEMORY);
+        let worker = engine.section(&rig.launchd);
+        let health = format!(
+            "[health]\ninterval = \"100ms\"\ntimeout = \"500ms\"\nfailures = 2\nstall = \"{}\"\n",
+            engine.stall()
+        );
+        let config = format!("{worker}[drain]\ngrace = \"{grace}\"\n{health}{CONFIG}");
+        let plist = rig.launchd.daemon_configured(&config);
         // A second between two lives of the daemon would measure launchd.
-        rig.0.throttle(0);
-        assert_eq!(rig.0.bootstrap(&plist), "ok");
+        rig.launchd.throttle(0);
+        assert_eq!(rig.launchd.bootstrap(&plist), "ok");
         rig
     }
 
     /// What goes wrong from the next generation on, besides the usual pace.
     pub fn order(&self, faults: &str) {
         let comma = if faults.is_empty() { "" } else { "," };
-        let text = format!("{{\"token_ms\":{TOKEN_MS},\"load_ms\":10,\"slots\":8{comma}{faults}}}");
+        let text = format!("{{{}{comma}{faults}}}", self.engine.pace());
         // A worker may be reading.
-        let fresh = self.0.write("faults.new", &text);
-        std::fs::rename(fresh, self.0.path("faults")).unwrap();
+        let fresh = self.launchd.write("faults.new", &text);
+        std::fs::rename(fresh, self.launchd.path("faults")).unwrap();
     }
 
     pub fn socket(&self) -> PathBuf {
-        self.0.path("mlxsup.sock")
+        self.launchd.path("mlxsup.sock")
     }
 
     pub fn read(&self, name: &str) -> String {
-        self.0.read(name)
+        self.launchd.read(name)
     }
 
     pub fn job(&self) -> Value {
-        self.0.print()
+        self.launchd.print()
     }
 
     /// The daemon, if it runs.
@@ -106,7 +112,7 @@ impl Rig {
 
     /// The daemon's status; `None` while nobody answers, or when it is killed meanwhile.
     pub fn status(&self) -> Option<Value> {
-        let mut stream = UnixStream::connect(self.0.path("control.sock")).ok()?;
+        let mut stream = UnixStream::connect(self.launchd.path("control.sock")).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
         stream.write_all(b"GET /v1/status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").ok()?;
         let mut text = String::new();
@@ -139,7 +145,7 @@ impl Rig {
             .args(arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("MLXSUP_HOME", self.0.path(""))
+            .env("MLXSUP_HOME", self.launchd.path(""))
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -156,7 +162,7 @@ impl Rig {
 
     /// Processes of this rig's fake worker.
     pub fn live_workers(&self) -> usize {
-        let home = self.0.path("worker-");
+        let home = self.launchd.path("worker-");
         let home = home.to_string_lossy();
         let is_ours = |entry: &std::fs::DirEntry| {
             let read = |name: &str| std::fs::read(entry.path().join(name)).unwrap_or_default();

@@ -15,7 +15,7 @@ const GRACE: &str = "20s";
 
 pub fn run(settings: &Settings) -> Report {
     let settings = Settings { longest: settings.longest.min(LONGEST), grace: GRACE.to_owned(), ..settings.clone() };
-    phase::run(&settings, "upgrades", settings.upgrades, &[], upgrade)
+    phase::run(&settings, "upgrades", settings.upgrades, false, upgrade)
 }
 
 fn upgrade(phase: &mut Phase) -> Result<Act, String> {

@@ -5,9 +5,10 @@ use std::time::Duration;
 use nix::sys::signal::{self, Signal};
 
 use crate::chance::Chance;
+use crate::engine::Engine;
 use crate::exit_watch::ExitWatch;
 use crate::phase::{self, Act, Phase, Report};
-use crate::rig::patiently;
+use crate::rig::{SLOTS, patiently};
 use crate::settings::Settings;
 
 /// A fault that was ordered and does not come within this time is helped along.
@@ -45,17 +46,18 @@ impl Kind {
     }
 
     /// What the worker is told when it is born.
-    fn order(self, chance: &mut Chance) -> String {
+    fn order(self, chance: &mut Chance, spared: usize) -> String {
         // From the second token on: whoever ends a worker twice before its first is taken for the cause.
         let token = 2 + chance.below(10);
-        match self {
-            Self::Kill | Self::Segv | Self::Stop => String::new(),
+        let fault = match self {
+            Self::Kill | Self::Segv | Self::Stop => return String::new(),
             Self::Crash => format!("\"crash_at_token\":{token},\"exit_code\":3"),
             Self::HalfFrame => format!("\"half_frame_at_token\":{token}"),
             Self::Wedge => format!("\"wedge_at_token\":{token}"),
             Self::SelfStop => format!("\"stop_at_token\":{token}"),
             Self::Stall => format!("\"stall_at_token\":{token}"),
-        }
+        };
+        format!("{fault},\"spared_requests\":{spared}")
     }
 
     fn signal(self) -> Option<Signal> {
@@ -85,17 +87,27 @@ pub fn run(settings: &Settings) -> Report {
     let mut kind = Kind::Kill;
     let mut past = 0;
     // A request that is alone with two workers that happen to be killed before its first token is failed by design.
-    phase::run(settings, "worker deaths", settings.kills, &["poisoned"], |phase| {
+    let spared = spared(settings.engine);
+    phase::run(settings, "worker deaths", settings.kills, true, |phase| {
         let ended = if std::mem::take(&mut phase.orders_withdrawn) { Kind::Kill } else { kind };
         kind = Kind::draw(&mut phase.chance);
-        let next_orders = kind.order(&mut phase.chance);
-        past = end_one(phase, past, ended, &next_orders)?;
+        let next_orders = kind.order(&mut phase.chance, spared);
+        past = end_one(phase, past, ended, &next_orders, 3 + spared)?;
         Ok(Act::Did(ended.word()))
     })
 }
 
-/// Ends the worker after generation `past` and returns its generation; the next one is born with `orders`.
-fn end_one(phase: &mut Phase, past: u64, kind: Kind, orders: &str) -> Result<u64, String> {
+/// How many requests a worker is left in peace for, whatever becomes of it later.
+///
+/// Of a plain request of another engine nothing is seen before its end, so each one that loses its worker is a suspect, and
+/// the next worker is given them first, one by one. Whoever ends that one meanwhile makes a poisoned request of an innocent one.
+fn spared(engine: Engine) -> usize {
+    if engine.continues() { 0 } else { SLOTS + 1 }
+}
+
+/// Ends the worker after generation `past` and returns its generation; the next one is born with `orders`. A signal is
+/// not sent before `answers` more answers are there.
+fn end_one(phase: &mut Phase, past: u64, kind: Kind, orders: &str, answers: usize) -> Result<u64, String> {
     let serving = phase.rig.serving(|serving| serving.generation > past)?;
     phase.rig.order(orders);
     let Some(watch) = ExitWatch::start(serving.pid) else {
@@ -105,7 +117,7 @@ fn end_one(phase: &mut Phase, past: u64, kind: Kind, orders: &str) -> Result<u64
     if let Some(deadly) = kind.signal() {
         // Some progress first: a worker killed under a lone suspect is the suspect's second, and that one fails by design.
         let answered = phase.history.answered();
-        let _ = patiently(|| (watch.has_ended() || phase.history.answered() >= answered + 3).then_some(()));
+        let _ = patiently(|| (watch.has_ended() || phase.history.answered() >= answered + answers).then_some(()));
         let pause = Duration::from_millis(u64::from(phase.chance.below(80)));
         // Rust's own handler takes the first SIGSEGV for a full stack, finds that it is none, and lets the next one kill.
         for pause in [pause, SECOND_SHOT, SECOND_SHOT] {

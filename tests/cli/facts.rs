@@ -1,4 +1,4 @@
-//! Verbs that only print: rules, schedules, events.
+//! Verbs that only print: rules, clients, schedules, events.
 
 use insta::assert_snapshot;
 
@@ -21,6 +21,24 @@ fn rules() {
 #[test]
 fn rules_as_json() {
     let (screen, _) = ask(&["rules", "--json"], "GET /v1/rules", Reply::ok(&fixtures::rules()[..1].to_vec()));
+    assert_snapshot!(screen);
+}
+
+#[test]
+fn clients() {
+    let (screen, _) = ask(&["clients"], "GET /v1/clients", Reply::ok(&fixtures::clients()));
+    assert_snapshot!(screen);
+}
+
+#[test]
+fn clients_as_json() {
+    let (screen, _) = ask(&["clients", "--json"], "GET /v1/clients", Reply::ok(&fixtures::clients()[1..].to_vec()));
+    assert_snapshot!(screen);
+}
+
+#[test]
+fn no_clients() {
+    let (screen, _) = ask(&["clients"], "GET /v1/clients", Reply::Json(200, "[]".to_owned()));
     assert_snapshot!(screen);
 }
 

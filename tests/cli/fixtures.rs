@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use chrono::{Local, TimeDelta};
 use mlxsup::control::view::{
-    Cause, ConfigView, DaemonView, DrainView, EventView, GreenView, HandoverView, Ledger, LoadView, QueueView,
-    RestartView, RuleState, RuleView, ScheduleView, State, Status, VerbReply, VerbResult, WorkerView,
+    Cause, ClientView, ConfigView, DaemonView, DrainView, EventView, GreenView, HandoverView, Ledger, LoadView,
+    QueueView, RestartView, RuleState, RuleView, ScheduleView, ServedView, State, Status, VerbReply, VerbResult,
+    WaitingView, WorkerView,
 };
 
 const GIB: f64 = (1u64 << 30) as f64;
@@ -125,6 +126,29 @@ pub fn rules() -> Vec<RuleView> {
         rule("cold-weights", RuleState::Inactive, "worker.compressed 0.0 GiB, acts above 2.0 GiB for 60 s"),
         rule("mlx-cache", RuleState::Off, "cache_limit is 512 MiB, so mlx.cache never exceeds 1 GiB"),
         rule("system-used", RuleState::Pending, "system.used 95.1 % above 94 % for 12 s of 60 s"),
+    ]
+}
+
+pub fn clients() -> Vec<ClientView> {
+    let client = |name: Option<&str>, waiting, active, prompt_tokens, completion_tokens| ClientView {
+        name: name.map(str::to_owned),
+        waiting,
+        active,
+        max_active: None,
+        served: ServedView { prompt_tokens, completion_tokens },
+        counter: 0,
+        mean_answer_tokens: (completion_tokens > 0).then_some(312.4),
+        share: 0.25,
+        clients: vec![],
+    };
+    let waiting = |interactive, normal, batch| WaitingView { interactive, normal, batch };
+    let names = vec![
+        ClientView { share: 0.75, counter: 18_400, ..client(Some("agent-7"), waiting(0, 3, 12), 1, 901_233, 140_020) },
+        client(None, waiting(1, 0, 0), 0, 20_004, 9_100),
+    ];
+    vec![
+        ClientView { max_active: Some(4), counter: 2_310, ..client(Some("laptop"), waiting(0, 0, 0), 1, 80_000, 0) },
+        ClientView { share: 0.75, clients: names, ..client(Some("uid:501"), waiting(1, 3, 12), 1, 921_237, 149_120) },
     ]
 }
 

@@ -50,6 +50,24 @@ fn more_requests_than_slots_are_all_answered() {
 }
 
 #[test]
+fn clients_are_told_apart_by_who_they_are_and_what_they_call_themselves() {
+    let mut service = Service::serving("\"tokens\":5,\"slots\":1,\"token_ms\":1", "");
+    let mut connection = service.connect();
+    connection.send("POST", "/v1/chat/completions", "x-mlxsup-client: mail\r\n", "{\"messages\":[]}");
+    assert_eq!(connection.answer().text(), expected(5));
+    assert_eq!(service.chat("{\"messages\":[]}").answer().text(), expected(5));
+    service.settled();
+    let clients = service.ctl(&["clients", "--json"]).ok().json();
+    assert_eq!(clients[0]["name"], format!("uid:{}", nix::unistd::getuid()), "{clients}");
+    assert_eq!(clients[0]["served"]["completion_tokens"], 10, "{clients}");
+    assert_eq!((clients[0]["active"].clone(), clients[0]["share"].clone()), (0.into(), 1.0.into()), "{clients}");
+    let names: Vec<_> = clients[0]["clients"].as_array().unwrap().iter().map(|name| name["name"].clone()).collect();
+    assert_eq!(names, ["mail".into(), serde_json::Value::Null]);
+    let table = service.ctl(&["clients"]).ok().out;
+    assert!(table.contains("  mail") && table.contains("  (no name)"), "{table}");
+}
+
+#[test]
 fn a_client_that_hangs_up_frees_its_slot() {
     let mut service = Service::serving("\"slots\":1,\"token_ms\":5", "");
     drop(service.stream_running("{\"messages\":[],\"stream\":true,\"max_tokens\":1000000}"));

@@ -19,6 +19,8 @@ mod adoptions;
 mod answers;
 mod boot_configs;
 mod crashes;
+#[cfg(target_os = "linux")]
+mod crowds;
 mod drains;
 mod first_start;
 mod foreign_engines;
@@ -33,6 +35,7 @@ mod start_refused;
 mod stops;
 mod strangers;
 mod takeovers;
+#[cfg(target_os = "linux")]
 mod tcp;
 mod unloads;
 mod upgrades;

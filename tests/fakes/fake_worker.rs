@@ -260,9 +260,13 @@ fn wedge() -> ! {
     }
 }
 
-/// Stops the whole process, until somebody continues it.
+/// Stops the whole process, until somebody continues it. Once: other requests that come to the same token would stop it
+/// again, before it could obey the SIGTERM that it was continued for.
 fn stop() {
-    let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP);
+    static STOPPED: std::sync::Once = std::sync::Once::new();
+    STOPPED.call_once(|| {
+        let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP);
+    });
 }
 
 /// Dies as told: with an exit code, or by a signal nobody sent.

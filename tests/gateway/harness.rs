@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mlxsup::config::Config;
 use mlxsup::control::view::{State, Status};
@@ -12,7 +13,7 @@ use mlxsup::daemon::door::{Porter, door};
 use mlxsup::daemon::handle::{Assignment, Directive, GatewayInput, Handle, Report, Submission};
 use mlxsup::gateway::{Access, ClientListeners, GatewayContext, RequestRecord, serve};
 use mlxsup::link::endpoint::Endpoint;
-use mlxsup::supervisor::{Generation, Mono};
+use mlxsup::supervisor::{Generation, Mono, QueuePlace};
 use mlxsup::telemetry::Metrics;
 use mlxsup_worker_api::Envelope;
 use tempfile::TempDir;
@@ -22,6 +23,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::documents::{config, status};
+
+/// Where every request of these tests stands while it waits.
+const PLACE: QueuePlace = QueuePlace { ahead: 3, wait: Some(Duration::from_secs(20)) };
 
 pub struct Gateway {
     pub dir: TempDir,
@@ -125,11 +129,11 @@ impl Gateway {
         }
     }
 
-    /// The next input, positions answered with "3 ahead" on the way.
+    /// The next input, positions answered on the way.
     async fn input(&mut self) -> GatewayInput {
         loop {
             match self.inputs.recv().await.expect("the gateway runs") {
-                GatewayInput::Position { reply, .. } => drop(reply.send(Some(3))),
+                GatewayInput::Position { reply, .. } => drop(reply.send(Some(PLACE))),
                 other => return other,
             }
         }
@@ -141,7 +145,7 @@ impl Gateway {
             tokio::select! {
                 read = client.until(text) => return read,
                 input = self.inputs.recv() => match input.expect("the gateway runs") {
-                    GatewayInput::Position { reply, .. } => drop(reply.send(Some(3))),
+                    GatewayInput::Position { reply, .. } => drop(reply.send(Some(PLACE))),
                     other => panic!("unexpected {other:?}"),
                 },
             }
@@ -290,6 +294,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.stream.write_all(bytes.as_bytes()).await.expect("sent");
     }
 
+    /// Sends what the daemon takes; it may close before it has read everything.
+    pub async fn try_send(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes).await;
+    }
+
     pub async fn post(&mut self, path: &str, headers: &str, body: &str) {
         let length = body.len();
         self.send(&format!("POST {path} HTTP/1.1\r\nhost: x\r\n{headers}content-length: {length}\r\n\r\n{body}")).await;
@@ -303,7 +312,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// Reads a whole answer; the connection stays usable where HTTP allows it.
     pub async fn answer(&mut self) -> Answer {
-        let head = self.until("\r\n\r\n").await;
+        self.try_answer().await.expect("an answer")
+    }
+
+    /// `None` when the connection ends before the answer's head.
+    pub async fn try_answer(&mut self) -> Option<Answer> {
+        let head = read_until(&mut self.stream, &mut self.buffer, b"\r\n\r\n").await?;
+        Some(self.rest_of(String::from_utf8(head).expect("text")).await)
+    }
+
+    async fn rest_of(&mut self, head: String) -> Answer {
         let status = head[9..12].parse().expect("a status");
         if let Some(length) = header(&head, "content-length") {
             let length: usize = length.parse().expect("a number");

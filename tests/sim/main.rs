@@ -9,11 +9,13 @@
 #![allow(clippy::panic, reason = "a test: a broken promise ends it")]
 
 mod clients;
+mod crowd;
 mod dice;
 mod endings;
 mod faults;
 mod finale;
 mod life;
+mod load;
 mod machine;
 mod model;
 mod mutations;
@@ -24,11 +26,13 @@ mod refusals;
 mod replay;
 mod sessions;
 mod settings;
+mod shares;
 mod slow;
 mod sweep;
 mod timeline;
 mod trace;
 mod truth;
+mod turns;
 mod workers;
 mod world;
 

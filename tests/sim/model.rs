@@ -9,7 +9,7 @@ use mlxsup::config::Engine;
 use mlxsup::control::view::State;
 use mlxsup::memory::{Metric, Sample};
 use mlxsup::supervisor::event::{Exit, ExitStatus, Inherited};
-use mlxsup::supervisor::request::{Outcome, Report, Submission};
+use mlxsup::supervisor::request::{Class, Outcome, Report, Submission};
 use mlxsup::supervisor::verbs::Verb;
 use mlxsup::supervisor::{Event, Generation, Mono, Now, OperationId, Persistent, RequestId, Standing, Supervisor};
 
@@ -17,6 +17,8 @@ use mlxsup::supervisor::{Event, Generation, Mono, Now, OperationId, Persistent, 
 #[derive(Debug, Clone)]
 pub struct Shadow {
     pub arrival: u64,
+    pub principal: String,
+    pub class: Class,
     pub expires_at: Mono,
     pub bytes: u64,
     pub running: Option<Generation>,
@@ -107,6 +109,10 @@ pub struct Before {
 #[derive(Debug)]
 pub struct Model {
     pub requests: BTreeMap<RequestId, Shadow>,
+    /// Requests a principal may have under way, as its last admitted one said.
+    pub caps: BTreeMap<String, u32>,
+    /// Whose turn it would be in each principal and class, and since when.
+    pub heads: BTreeMap<(String, Class), (RequestId, Mono)>,
     pub seen: BTreeSet<RequestId>,
     pub operations: BTreeMap<OperationId, Asked>,
     pub workers: BTreeMap<Generation, ShadowWorker>,
@@ -138,6 +144,8 @@ impl Model {
     pub fn new(persistent: &Persistent, now: Mono) -> Self {
         Self {
             requests: BTreeMap::new(),
+            caps: BTreeMap::new(),
+            heads: BTreeMap::new(),
             seen: BTreeSet::new(),
             operations: BTreeMap::new(),
             workers: BTreeMap::new(),

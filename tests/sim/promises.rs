@@ -5,10 +5,10 @@ use std::time::Duration;
 use mlxsup::config::KeepAwake;
 use mlxsup::control::view::State;
 use mlxsup::supervisor::verbs::{OutcomeKind, RestartAsked, Verb};
-use mlxsup::supervisor::{Action, Code, Generation, Mono, Now, OperationId, Record, RequestId, Standing, Supervisor};
+use mlxsup::supervisor::{Action, Generation, Mono, Now, OperationId, Record, RequestId, Standing, Supervisor};
 
 use crate::endings::{dead_in, late_in, silent};
-use crate::model::{Before, Leaving, Line, Model, Shadow, ShadowWorker};
+use crate::model::{Before, Leaving, Line, Model, ShadowWorker};
 use crate::world::Verdict;
 
 impl Model {
@@ -34,8 +34,9 @@ impl Model {
             }
         }
         self.judge_adrift(now.mono);
+        self.settle_heads(now.mono);
         if let Some((id, submission)) = &before.submitted {
-            self.judge_admission(*id, submission.body_bytes, submission.deadline, actions, core, now.mono)?;
+            self.judge_admission(*id, submission, actions, core, now.mono)?;
         }
         self.fired = None;
         for action in actions {
@@ -45,61 +46,11 @@ impl Model {
             self.stopping = true;
         }
         self.settle_lines(before, actions, core, now.mono);
+        self.settle_heads(now.mono);
         if actions.contains(&Action::Exit) {
             return Ok(());
         }
         self.judge_after(core, now.mono)
-    }
-
-    fn judge_admission(
-        &mut self,
-        id: RequestId,
-        bytes: u64,
-        deadline: Option<Mono>,
-        actions: &[Action],
-        core: &Supervisor,
-        now: Mono,
-    ) -> Verdict {
-        self.arrivals += 1;
-        let arrival = self.arrivals;
-        let refused = actions.iter().find_map(|action| match action {
-            Action::Refuse { id: refused, refusal } if *refused == id => Some(refusal.code),
-            _ => None,
-        });
-        let limits = &core.config().queue;
-        let waiting = self.waiting();
-        let waiting_bytes: u64 =
-            self.requests.values().filter(|request| request.running.is_none()).map(|request| request.bytes).sum();
-        let full = waiting >= limits.max_waiting || (waiting > 0 && waiting_bytes + bytes > limits.max_bytes);
-        match refused {
-            Some(Code::QueueFull) if full => return Ok(()),
-            Some(Code::QueueFull) => return Err(format!("(5) {id} was refused, and {waiting} wait")),
-            Some(Code::MemoryPressure | Code::Draining) => return Ok(()),
-            Some(code) => return self.judge_refusal_by_state(id, code, core),
-            None if full => {
-                return Err(format!("(5) {id} was admitted behind {waiting} waiting, {waiting_bytes} bytes"));
-            }
-            None => {}
-        }
-        let longest = now + limits.max_wait;
-        self.requests.insert(
-            id,
-            Shadow {
-                arrival,
-                expires_at: deadline.map_or(longest, |deadline| deadline.min(longest)),
-                bytes,
-                running: None,
-                assigned: false,
-                token: false,
-                fingerprint: None,
-                adrift: None,
-                suspect: false,
-                poisoned: false,
-                broken: 0,
-                cut: false,
-            },
-        );
-        Ok(())
     }
 
     fn judge_action(
@@ -127,7 +78,7 @@ impl Model {
             }
             Action::SendTerminate { generation } => self.judge_terminate(*generation, before, all, core, now)?,
             Action::SendKill { generation } => self.judge_kill(*generation, now)?,
-            Action::Assign { id, generation } => self.judge_assign(*id, *generation, now)?,
+            Action::Assign { id, generation } => self.judge_assign(*id, *generation, core, now)?,
             Action::Refuse { id, refusal } => {
                 let at_the_door = before.submitted.as_ref().is_some_and(|(submitted, _)| submitted == id);
                 if !at_the_door || self.requests.contains_key(id) {
@@ -267,19 +218,10 @@ impl Model {
         Ok(())
     }
 
-    fn judge_assign(&mut self, id: RequestId, generation: Generation, now: Mono) -> Verdict {
+    fn judge_assign(&mut self, id: RequestId, generation: Generation, core: &Supervisor, now: Mono) -> Verdict {
         let running = self.running_on(generation);
         let others_suspect =
             self.requests.values().any(|other| other.running == Some(generation) && other.suspect && !other.token);
-        let interrupted_waits = |arrival: u64, model: &Self| {
-            model
-                .requests
-                .iter()
-                .find(|(_, other)| {
-                    other.assigned && other.running.is_none() && other.adrift.is_none() && other.arrival < arrival
-                })
-                .map(|(id, _)| *id)
-        };
         let Some(request) = self.requests.get(&id) else {
             return Err(format!("(1) {id} is assigned, and it has ended"));
         };
@@ -322,17 +264,14 @@ impl Model {
         {
             return Err(format!("(2) {id} is assigned to worker {generation} from behind the line: it is leaving"));
         }
-        if !request.assigned
-            && let Some(first) = interrupted_waits(request.arrival, self)
-        {
-            return Err(format!("{id} overtakes {first}, which lost its worker"));
-        }
+        self.judge_turn(id, request, generation, core, now)?;
         self.accepting = Some(generation);
         if let Some(request) = self.requests.get_mut(&id) {
             request.running = Some(generation);
             request.assigned = true;
             request.token = false;
         }
+        self.settle_heads(now);
         Ok(())
     }
 
@@ -395,7 +334,7 @@ impl Model {
         if awake != self.awake {
             return Err(format!("the machine may sleep: {}, with {} requests", !self.awake, self.requests.len()));
         }
-        self.judge_work_goes_on(core, waiting)
+        self.judge_work_goes_on(core, waiting, now)
     }
 
     /// A stranded service waits for samples, which always come.
@@ -404,7 +343,7 @@ impl Model {
     }
 
     /// Nobody waits beside a free slot.
-    fn judge_work_goes_on(&self, core: &Supervisor, waiting: usize) -> Verdict {
+    fn judge_work_goes_on(&self, core: &Supervisor, waiting: usize, now: Mono) -> Verdict {
         if waiting == 0 || core.state() != State::Serving || self.line.is_some() || !self.leaving.is_empty() {
             return Ok(());
         }
@@ -414,8 +353,10 @@ impl Model {
         if worker.missed || held || worker.terminated.is_some() {
             return Ok(());
         }
-        if self.running_on(generation) < worker.slots {
-            return Err(format!("{waiting} requests wait, and worker {generation} has a free slot"));
+        if self.running_on(generation) < worker.slots
+            && let Some(id) = self.may_run(generation, core, now)
+        {
+            return Err(format!("{id} waits, and worker {generation} has a free slot"));
         }
         Ok(())
     }

@@ -44,12 +44,15 @@ impl World {
         self.timeline.plan(patience, Happening::HangsUp { request: id });
         self.sessions.insert(id, session);
         let deadline = (!self.calm && self.dice.chance(100)).then(|| Mono(self.now + self.dice.between(1_000, 60_000)));
+        let principal = self.dice.below(3);
         let submission = Submission {
-            principal: format!("uid {}", 500 + self.dice.below(3)),
-            client: None,
+            principal: format!("uid {}", 500 + principal),
+            client: self.dice.pick(&[None, Some("agent"), Some("script")]).map(str::to_owned),
             class: self.dice.pick(&[Class::Interactive, Class::Normal, Class::Normal, Class::Batch]),
             body_bytes: self.dice.between(100, 400_000),
             deadline,
+            // One of the three has a key with a cap, which is changed now and then.
+            max_active: (principal == 2 && !self.calm && self.dice.chance(900)).then_some(2),
         };
         self.feed(Event::Submitted { id: RequestId(id), submission })?;
         Ok(id)

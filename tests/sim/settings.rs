@@ -63,9 +63,10 @@ impl Settings {
         let _ = write!(
             body,
             "\n[drain]\ngrace = \"{grace}s\"\n\n[queue]\nmax_waiting = {}\nmax_bytes = \"{}MiB\"\nmax_wait = \
-             \"{max_wait}s\"\n",
+             \"{max_wait}s\"\nper_client_share = {}\n",
             dice.pick(&[3_u64, 8, 24, 256]),
             dice.between(1, 4),
+            dice.pick(&["0.5", "0.5", "0.2", "1.0"]),
         );
         schedules(dice, &mut body);
         rules(dice, &mut body);

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::quantity::{Now, keyed, phase_order};
+use super::quantity::{Now, count, keyed, phase_order};
 use super::status::rule_state;
 use super::table::{grid, wrap};
-use crate::control::view::{EventView, RuleView, ScheduleView, VerbReply};
+use crate::control::view::{ClientView, EventView, RuleView, ScheduleView, VerbReply, WaitingView};
 use crate::ctl::terminal::Paint;
 
 /// The sentence of a reply, and its facts below.
@@ -66,6 +66,38 @@ pub fn rules(rules: &[RuleView], columns: Option<usize>) -> String {
     let hang = |column: usize| lines.iter().map(|line| line[column].chars().count() + 2).max().unwrap_or(0);
     let hang = hang(0) + hang(1);
     grid(&lines).iter().flat_map(|line| wrap(line, columns, hang)).map(|line| line + "\n").collect()
+}
+
+/// One line per principal, those of its names below it.
+#[must_use]
+pub fn clients(clients: &[ClientView]) -> String {
+    let heading = ["client", "waiting", "active", "prompts", "answers", "mean", "share", "counter"];
+    let mut lines = vec![heading.map(str::to_owned).to_vec()];
+    for principal in clients {
+        lines.push(client(principal, ""));
+        lines.extend(principal.clients.iter().map(|name| client(name, "  ")));
+    }
+    grid(&lines).into_iter().map(|line| line + "\n").collect()
+}
+
+fn client(client: &ClientView, lead: &str) -> Vec<String> {
+    let WaitingView { interactive, normal, batch } = client.waiting;
+    let classes = [(interactive, "interactive"), (normal, "normal"), (batch, "batch")];
+    let waiting: Vec<_> =
+        classes.iter().filter(|(count, _)| *count > 0).map(|(count, class)| format!("{count} {class}")).collect();
+    vec![
+        format!("{lead}{}", client.name.as_deref().unwrap_or("(no name)")),
+        if waiting.is_empty() { "-".to_owned() } else { waiting.join(", ") },
+        match client.max_active {
+            Some(most) => format!("{} of {most}", client.active),
+            None => client.active.to_string(),
+        },
+        count(client.served.prompt_tokens),
+        count(client.served.completion_tokens),
+        client.mean_answer_tokens.map_or_else(|| "-".to_owned(), |mean| format!("{mean:.0}")),
+        format!("{:.0} %", client.share * 100.0),
+        format!("+{}", count(client.counter)),
+    ]
 }
 
 /// One line per firing, soonest first within each schedule.

@@ -2,6 +2,7 @@
 
 mod chat;
 mod clear_cache;
+mod clients;
 mod completions;
 mod config;
 mod drain;
@@ -47,6 +48,7 @@ pub async fn dispatch(args: Args, terminal: &mut Terminal) -> Result<ExitStatus,
         Verb::ClearCache(waiting) => clear_cache::run(waiting, &control, terminal).await,
         Verb::Rules(facts) => rules::run(facts, &control, terminal).await,
         Verb::Schedule(schedule) => schedule::run(schedule, &control, terminal).await,
+        Verb::Clients(facts) => clients::run(facts, &control, terminal).await,
         Verb::Events(events) => events::run(&events, &control, terminal).await,
         Verb::Logs(logs) => logs::run(&logs, &home_holding("logs"), terminal).await,
         Verb::Config(config) => config::run(config, &home_holding("mlxsup.toml"), terminal),

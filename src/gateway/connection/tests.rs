@@ -159,3 +159,16 @@ async fn a_first_request_on_its_way_is_waited_for() {
     assert_eq!(super::tests::read(&mut connection).await, b"");
     assert_eq!(begun.elapsed(), PATIENCE.first);
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_the_hang_up_learns_that_the_turn_is_over() {
+    let (_client, mut connection, turns) = pair(4096);
+    let turn = turns.begin(Some(0));
+    let begun = Instant::now();
+    let (end, ()) = tokio::join!(read(&mut connection), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drop(turn);
+    });
+    assert_eq!(end, b"", "it ends for want of another request");
+    assert!(begun.elapsed() <= Duration::from_secs(1) + PATIENCE.idle, "{:?}", begun.elapsed());
+}

@@ -5,6 +5,7 @@
 
 mod crashes;
 mod drains;
+mod fairness;
 mod inherited;
 mod lifecycle;
 mod memory;
@@ -193,10 +194,14 @@ impl Story {
     }
 
     fn ready_as(&mut self, generation: u64, fingerprint: &str) {
+        self.ready_with(generation, fingerprint, 2);
+    }
+
+    fn ready_with(&mut self, generation: u64, fingerprint: &str, slots: u32) {
         let facts = WorkerFacts {
             model: "m".to_owned(),
             context_tokens: Some(4096),
-            slots: 2,
+            slots,
             fingerprint: fingerprint.to_owned(),
             weights_bytes: None,
             fixed_bytes: None,
@@ -256,6 +261,7 @@ impl Story {
             class: Class::Normal,
             body_bytes: 100,
             deadline: None,
+            max_active: None,
         };
         adjust(&mut submission);
         self.send(Event::Submitted { id: RequestId(id), submission });

@@ -39,6 +39,8 @@ pub struct Faults {
     /// The token faults above, `crash_at_start` and `fail_load` hit only this generation, so that its successor can show
     /// that it goes on.
     pub only_generation: Option<u64>,
+    /// The token faults above spare so many requests of a worker, its first ones.
+    pub spared_requests: u64,
     /// Answer every generation with this HTTP status and an error object.
     pub refuse_generations: Option<u16>,
     /// Say ready at once, though the load takes its time and every generation is refused meanwhile.
@@ -111,9 +113,10 @@ impl Faults {
         chance.happens(self.crash_chance).then(|| 1 + chance.below(tokens.max(1)))
     }
 
-    /// What goes wrong at token `position` (counted from 1) in the worker of `generation`.
-    pub fn at(&self, position: u32, generation: u64) -> Option<Fault> {
-        if !self.hit(generation) {
+    /// What goes wrong at token `position` (counted from 1) of the `request`-th request (from 0) of the worker of
+    /// `generation`.
+    pub fn at(&self, position: u32, generation: u64, request: u64) -> Option<Fault> {
+        if !self.hit(generation) || request < self.spared_requests {
             return None;
         }
         [

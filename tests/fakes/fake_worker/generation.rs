@@ -36,6 +36,8 @@ struct Writer<'a> {
     chat: bool,
     /// As a server of the OpenAI API: no ids, no events of the link.
     plain: bool,
+    /// Which of the worker's requests this is, from 0.
+    number: u64,
     fatal_token: Option<u32>,
 }
 
@@ -52,15 +54,14 @@ pub fn generate_plainly(fake: &Fake, stream: &mut dyn Connection, path: &str, bo
     let request = String::from_utf8_lossy(body).into_owned();
     match serde_json::value::RawValue::from_string(request) {
         Ok(request) => {
-            let id = "cmpl-foreign".to_owned();
-            let envelope = Envelope { id, created: 0, seed: 0, generated: Vec::new(), request };
+            let envelope = Envelope { id: String::new(), created: 0, seed: 0, generated: Vec::new(), request };
             begin(fake, stream, path == "/v1/chat/completions", true, envelope)
         }
         Err(why) => crate::answer(stream, 400, &json!({"error": why.to_string()})),
     }
 }
 
-fn begin(fake: &Fake, stream: &mut dyn Connection, chat: bool, plain: bool, envelope: Envelope) -> io::Result<()> {
+fn begin(fake: &Fake, stream: &mut dyn Connection, chat: bool, plain: bool, mut envelope: Envelope) -> io::Result<()> {
     let request = match serde_json::from_str::<Request>(envelope.request.get()) {
         Ok(request) => request,
         Err(why) => return crate::answer(stream, 400, &crate::error("invalid_value", &why.to_string())),
@@ -72,10 +73,14 @@ fn begin(fake: &Fake, stream: &mut dyn Connection, chat: bool, plain: bool, enve
         return crate::answer(stream, 503, &crate::error("engine_error", "the model is not loaded"));
     }
     let (number, _active) = fake.board.begin();
+    if plain {
+        // Never the same twice: pieces of two answers in one show.
+        envelope.id = format!("cmpl-foreign-{}-{number}", fake.board.generation());
+    }
     note_dispatch(fake.board.generation(), &envelope);
     let limit = request.max_tokens.or(fake.faults.tokens).unwrap_or(16);
     let fatal_token = fake.faults.fatal_token(fake.board.generation(), number, limit);
-    let mut writer = Writer { fake, stream, envelope, request, chat, plain, fatal_token };
+    let mut writer = Writer { fake, stream, envelope, request, chat, plain, number, fatal_token };
     let written = writer.write();
     if written.is_err() {
         fake.board.cancelled();
@@ -172,7 +177,7 @@ impl Writer<'_> {
     }
 
     fn token(&mut self, choice: u32, position: u32) -> io::Result<()> {
-        let ordered = self.fake.faults.at(position, self.fake.board.generation());
+        let ordered = self.fake.faults.at(position, self.fake.board.generation(), self.number);
         let fault = ordered.or((self.fatal_token == Some(position)).then_some(Fault::Crash));
         let text = self.word(position);
         let inner = if self.chat {

@@ -14,11 +14,11 @@ for patch in tests/sim/mutations/${1:-*}.patch; do
 	log=target/mutations/$name.log
 	# Dev profile: a mutant is built once and runs for seconds. Overflow and debug assertions count as found, too.
 	if (cd "$tree" && CARGO_TARGET_DIR=../target SIM_SEEDS="${SIM_SEEDS:-600}" SIM_HOURS="${SIM_HOURS:-3}" \
-		${CARGO:-cargo} test --locked --quiet --test sim -- every_promise slow_is dead_is) >"$log" 2>&1; then
+		${CARGO:-cargo} test --locked --quiet --test sim -- every_promise slow_is dead_is shares) >"$log" 2>&1; then
 		echo "$name: NOT NOTICED"
 		failed=1
-	elif grep -q '^sim: seed\|^broken after\|seed [0-9]*: ' "$log"; then
-		echo "$name: $(grep -m1 -o 'sim: seed .*\|moving, seed .*\|wedged, seed .*' "$log" | cut -c1-200)"
+	elif grep -q '^sim: seed\|^broken after\|seed [0-9]*: \|shares: ' "$log"; then
+		echo "$name: $(grep -m1 -o 'sim: seed .*\|moving, seed .*\|wedged, seed .*\|shares: .*' "$log" | cut -c1-200)"
 	else
 		echo "$name: not built or not run; see $log"
 		failed=1
