@@ -7,12 +7,14 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::Frame;
 use mlxsup_worker_api::ErrorObject;
 use tokio::sync::mpsc;
+use tokio::time::Sleep;
 
 use super::turns::Turn;
 use crate::supervisor::Refusal;
@@ -95,9 +97,21 @@ type Session = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(super) struct Flow {
     session: Option<Session>,
     outputs: mpsc::Receiver<Output>,
-    /// Set while a break waits for what came before it to be flushed.
-    breaking: Option<u64>,
+    /// Set while a break waits for what came before it to be read.
+    breaking: Option<Breaking>,
 }
+
+/// A break on its way: first what came before it is flushed, then the client gets time to read it.
+enum Breaking {
+    /// Flushes before it.
+    Flushing(u64),
+    /// Flushed.
+    Reading(Pin<Box<Sleep>>),
+}
+
+/// Between the last words of a broken answer and the break. Some clients (fetch of Node among them) drop what they have not
+/// read when a connection breaks, and with it the error that says why.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The body error that makes hyper leave out the final chunk.
 #[derive(Debug, thiserror::Error)]
@@ -151,16 +165,26 @@ impl Flow {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         loop {
-            if let Some(since) = self.breaking {
+            match &mut self.breaking {
                 // hyper forgets what it has buffered when a body fails, and that is the client's error message.
-                return match turn.map(|turn| turn.poll_flushed(since, cx)) {
-                    Some(Poll::Pending) => Poll::Pending,
-                    Some(Poll::Ready(())) | None => Poll::Ready(Some(Err(Broken))),
-                };
+                Some(Breaking::Flushing(since)) => {
+                    if let Some(turn) = turn {
+                        ready!(turn.poll_flushed(*since, cx));
+                    }
+                    self.breaking = Some(Breaking::Reading(Box::pin(tokio::time::sleep(LAST_WORDS))));
+                    continue;
+                }
+                Some(Breaking::Reading(time)) => {
+                    ready!(time.as_mut().poll(cx));
+                    return Poll::Ready(Some(Err(Broken)));
+                }
+                None => {}
             }
-            match std::task::ready!(self.poll_output(cx)) {
+            match ready!(self.poll_output(cx)) {
                 Some(Output::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
-                Some(Output::Break) => self.breaking = Some(turn.map_or(0, Turn::flushes)),
+                Some(Output::Break) => {
+                    self.breaking = Some(Breaking::Flushing(turn.map_or(0, Turn::flushes)));
+                }
                 Some(Output::Head(_)) => {}
                 None => return Poll::Ready(None),
             }

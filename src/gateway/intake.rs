@@ -78,7 +78,7 @@ pub(super) struct Wishes {
     pub client: Option<String>,
     /// `x-mlxsup-timeout`.
     pub timeout: Option<Duration>,
-    /// `x-stainless-read-timeout`.
+    /// `x-stainless-read-timeout` (Python's SDK), else `x-stainless-timeout` (Node's, which counts until the head).
     pub read_timeout: Option<Duration>,
 }
 
@@ -103,10 +103,11 @@ impl Wishes {
                 invalid("x-mlxsup-timeout", message)
             })?),
         };
-        let read_timeout = text("x-stainless-read-timeout")
-            .and_then(|value| value.parse::<f64>().ok())
-            .filter(|seconds| *seconds > 0.0)
-            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let seconds = |name: &str| {
+            let seconds = text(name)?.parse::<f64>().ok().filter(|seconds| *seconds > 0.0)?;
+            Duration::try_from_secs_f64(seconds).ok()
+        };
+        let read_timeout = seconds("x-stainless-read-timeout").or_else(|| seconds("x-stainless-timeout"));
         Ok(Self { class, client: text("x-mlxsup-client").and_then(identity::client_name), timeout, read_timeout })
     }
 }
@@ -407,6 +408,8 @@ mod tests {
         assert_eq!(read_timeout("-1"), None);
         assert_eq!(read_timeout("NaN"), None);
         assert_eq!(read_timeout("1e300"), None);
+        let of_node = wishes("x-stainless-timeout", "600").expect("a hint").read_timeout;
+        assert_eq!(of_node, Some(Duration::from_secs(600)));
     }
 
     #[test]

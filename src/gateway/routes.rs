@@ -244,7 +244,9 @@ async fn admit(
     }
     let class = principal.capped(wishes.class.or(asked.class).unwrap_or(Class::Normal));
     record.facts.class = class;
-    let patience = wishes.timeout.or(if asked.stream { None } else { wishes.read_timeout });
+    // A client that counts the same time gives up first, and its SDK would try again: its answer must be quicker.
+    let before_it_gives_up = wishes.read_timeout.map(|timeout| timeout - timeout / 10);
+    let patience = wishes.timeout.or(if asked.stream { None } else { before_it_gives_up });
     let pulse = Pulse::new(asked.stream, &config.queue, wishes.read_timeout, record.arrived());
     let deadline = patience.map(|patience| (context.mono)() + patience);
     let max_active = principal.max_active;
