@@ -8,6 +8,9 @@ use mlxsup::supervisor::Action;
 use crate::process::Condition;
 use crate::world::{Verdict, World};
 
+/// CPU time between two looks that answering probes may cost: the core takes it for no movement.
+const UNSEEN_MS: u64 = 50;
+
 /// How long a stopped process is looked at before it is taken for dead.
 pub fn looks(config: &Config) -> Duration {
     config.health.interval * config.health.failures.saturating_sub(2).max(1)
@@ -37,7 +40,8 @@ impl World {
                 let stall = if process.has_work() { policy.stall } else { policy.stall.min(Duration::from_secs(60)) };
                 let looks = looks(self.core.config()).min(self.looks_before);
                 let window = if stopped { looks.min(stall) } else { stall };
-                if u128::from(still) < window.as_millis() || process.condition == Condition::Well {
+                // So little CPU time after a look is no movement to the core.
+                if u128::from(still + UNSEEN_MS) < window.as_millis() || process.condition == Condition::Well {
                     return Err(format!(
                         "slow is not dead: worker {generation} ({:?}) moved {still} ms ago: {}",
                         process.condition, record.message
