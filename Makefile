@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help setup mlx mlx-lm model build test test-mlx-lm fuzz schedule-oracle sim sim-mutations continuity chaos chaos-engines
-.PHONY: lint fmt check-macos deny demo plist run seams fairness conformance bench-gateway
+.PHONY: lint fmt check-macos deny demo plist run seams fairness conformance
 
 CARGO ?= cargo
 # Fault injection for the tests; never part of a release build.
