@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help setup mlx mlx-lm model build test test-mlx-lm fuzz schedule-oracle sim sim-mutations continuity chaos chaos-engines
-.PHONY: lint fmt check-macos deny demo plist run seams fairness conformance
+.PHONY: lint fmt check-macos deny demo plist run seams fairness conformance bench-gateway
 
 CARGO ?= cargo
 # Fault injection for the tests; never part of a release build.
@@ -99,6 +99,10 @@ fairness: ## twelve clients, one of them greedy, with and without fair turns: do
 	FAIRNESS_CSV=$(CURDIR)/target/fairness.csv $(CARGO) test --locked --test sim -- --exact \
 		shares::shares_of_twelve_clients_one_of_them_greedy
 	$(PYTHON) etc/fairness.py target/fairness.csv docs/fairness.png
+
+# Takes what the machine has: compare within one run only.
+bench-gateway: ## mlxsupd as a proxy beside nginx, HAProxy and bare hyper; a table at the end
+	@benches/gateway/run.sh
 
 sim-mutations: ## the core broken on purpose, one line at a time: the simulation must notice each
 	@CARGO="$(CARGO)" tests/sim/mutations/run.sh
