@@ -5,7 +5,7 @@
 //! (`LISTEN_FDS`, named by their plist entries), because `launch_activate_socket` exists on macOS only; a job inherits
 //! this program's environment; and a full backlog makes a connect wait instead of refusing it.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -157,12 +157,12 @@ fn drain(wake: &UnixStream) {
 fn converse(control: &UnixListener, domain: &mut Domain) {
     let Ok((mut stream, _)) = control.accept() else { return };
     let _ = stream.set_read_timeout(Some(CONTROL_PATIENCE));
-    let mut line = Vec::new();
-    let mut byte = [0];
-    while stream.read(&mut byte).is_ok_and(|count| count == 1) && byte[0] != b'\n' {
-        line.push(byte[0]);
+    let mut line = String::new();
+    // Reads on when the end of a child interrupts it, which a bare `read` would take for the end of the line.
+    if BufReader::new(&stream).read_line(&mut line).is_err() {
+        return;
     }
-    let answer = orders::obey(&String::from_utf8_lossy(&line), domain, Instant::now());
+    let answer = orders::obey(line.trim_end(), domain, Instant::now());
     // Whoever hung up does not want to know.
     let _ = stream.write_all(answer.as_bytes());
 }

@@ -76,7 +76,7 @@ impl Rig {
     /// The answer to one order.
     pub fn order(&self, line: &str) -> String {
         let mut stream = UnixStream::connect(self.path("launchd.sock")).unwrap();
-        writeln!(stream, "{line}").unwrap();
+        stream.write_all(format!("{line}\n").as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer.trim_end().to_owned()
