@@ -18,11 +18,12 @@ use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use super::verbs::{self, Control};
 use super::view::{ClientView, EventView, ScheduleView, Status, VerbOptions};
 use crate::daemon::clock::{rfc3339, wall};
-use crate::daemon::door::{Door, Doorway, Guest};
+use crate::daemon::door::{Door, Doorway};
 use crate::daemon::driver::Request;
 
 type Body = BoxBody<Bytes, Infallible>;
@@ -42,22 +43,28 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after a failed `accept`: out of descriptors, most likely, and a tight loop would not free any.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until the task is aborted, or the door is closed. Held, it takes no connections.
+/// After the door was closed, for answers that are already on their way: who asked for the stop is told that it came.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// Serves until the door is closed and the last answers are given. Held, it takes no connections. Dropping it cuts every
+/// connection off.
 pub async fn serve(listener: UnixListener, control: Control, mut doorway: Doorway) {
+    let mut connections = JoinSet::new();
     let mut accepting = None;
     loop {
         match doorway.state() {
             Door::Open if accepting.is_none() => accepting = Some(doorway.enter()),
             Door::Open => {}
             Door::Held => accepting = None,
-            Door::Closed => return,
+            Door::Closed => break,
         }
         tokio::select! {
             biased;
             () = doorway.changed() => {}
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = listener.accept(), if accepting.is_some() => match accepted {
                 Ok((stream, _)) => {
-                    tokio::spawn(connection(stream, control.clone(), doorway.enter()));
+                    connections.spawn(connection(stream, control.clone(), doorway.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "control socket: accept failed");
@@ -66,10 +73,16 @@ pub async fn serve(listener: UnixListener, control: Control, mut doorway: Doorwa
             },
         }
     }
+    drop(listener);
+    let all = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(LAST_ANSWERS, all).await.is_err() {
+        tracing::debug!("a control connection is cut off");
+    }
 }
 
-/// `guest` stands for an answer that is due soon; whoever waits for an outcome, or follows, is no reason to wait.
-async fn connection(stream: UnixStream, control: Control, guest: Guest) {
+/// A guest stands for an answer that is due soon; whoever waits for an outcome, or follows, is no reason to wait.
+async fn connection(stream: UnixStream, control: Control, mut doorway: Doorway) {
+    let guest = doorway.enter();
     let us = nix::unistd::geteuid().as_raw();
     match stream.peer_cred() {
         Ok(peer) if may_steer(peer.uid(), us) => {}
@@ -90,11 +103,21 @@ async fn connection(stream: UnixStream, control: Control, guest: Guest) {
         }
         async move { Ok::<_, Infallible>(answer(request, control).await) }
     });
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let mut http = std::pin::pin!(
+        hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let served = loop {
+        tokio::select! {
+            served = http.as_mut() => break served,
+            () = doorway.changed() => if doorway.state() == Door::Closed {
+                http.as_mut().graceful_shutdown();
+                break http.await;
+            },
+        }
+    };
     if let Err(error) = served {
         tracing::debug!(%error, "control connection ended");
     }

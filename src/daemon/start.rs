@@ -163,7 +163,7 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     porter.set(Door::Closed);
     let _ = serving.await;
     control_porter.set(Door::Closed);
-    controlling.abort();
+    let _ = controlling.await;
     answering.abort();
     notifying.abort();
     for socket in own {
