@@ -31,7 +31,7 @@ build: mlx ## release binaries, in target/release
 test: setup ## everything that must pass: unit, integration and documentation tests
 	$(CARGO) test --locked --workspace $(TEST_FEATURES) --doc
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		set -x; $(CARGO) nextest run --locked --no-fail-fast --workspace $(TEST_FEATURES); \
+		set -x; $(CARGO) nextest run --locked --no-fail-fast $(if $(CI),--profile ci) --workspace $(TEST_FEATURES); \
 	else \
 		set -x; $(CARGO) test --locked --no-fail-fast --workspace $(TEST_FEATURES) --lib --bins --tests; \
 	fi
