@@ -1,7 +1,7 @@
 //! Taking over workers of the last daemon: from what [`super::leftover`] found to links like those of our own spawning.
 
 use super::effects::Effects;
-use super::leftover::{Leftover, address_of, family_of, socket_of};
+use super::leftover::{Leftover, address_of, ended_unseen, family_of, socket_of};
 use crate::config::Config;
 use crate::link::probe::Readiness;
 use crate::link::process::Process;
@@ -23,8 +23,14 @@ impl Effects {
         let start = record.start.clone().ok_or_else(|| refused("nobody knows when it started".to_owned()))?;
         let tail = StderrTail::from(&self.worker_log(), record.log_from);
         let on_exit = self.on_exit(generation, socket.clone(), tail);
-        let process = Process::adopt(record.pid, &start, family_of(&record), on_exit)
-            .map_err(|error| refused(error.to_string()))?;
+        let process = Process::adopt(record.pid, &start, family_of(&record), on_exit).map_err(|error| {
+            // It may have been dying when it was looked at.
+            if error.kind() == std::io::ErrorKind::NotFound {
+                ended_unseen(&record, "it is gone")
+            } else {
+                refused(error.to_string())
+            }
+        })?;
         let readiness = match (&found, status) {
             (Inherited::Ready(_), status) => Readiness::Known(status.map(Box::new)),
             (Inherited::Loading { .. }, _) => Readiness::Asked,

@@ -135,16 +135,20 @@ pub async fn survey(home: &Home, records: Vec<WorkerRecord>, epoch: u64) -> Surv
 
 /// Why there is nothing to adopt under this record, if so.
 fn gone(record: &WorkerRecord) -> Option<String> {
-    let WorkerRecord { pid, generation, .. } = record;
     if !is_alive(record) {
-        let now = match process_start_id(*pid) {
+        let now = match process_start_id(record.pid) {
             Some(_) => "its pid is another process's now, which is left alone",
             None => "it is gone",
         };
-        return Some(format!("worker {generation} (pid {pid}) ended while no daemon ran: {now}"));
+        return Some(ended_unseen(record, now));
     }
-    let status = ended_unwatched(*pid)?;
-    Some(format!("worker {generation} (pid {pid}) ended while no daemon ran: {status}"))
+    ended_unwatched(record.pid).map(|status| ended_unseen(record, &status.to_string()))
+}
+
+/// The note about a worker that nobody saw end.
+pub(super) fn ended_unseen(record: &WorkerRecord, what: &str) -> String {
+    let WorkerRecord { pid, generation, .. } = record;
+    format!("worker {generation} (pid {pid}) ended while no daemon ran: {what}")
 }
 
 /// Asks a process that is the record's own.
