@@ -40,9 +40,10 @@ fn main() -> ExitCode {
 
 fn serve(options: Options) -> Result<(), DaemonError> {
     daemon::signals::hold().map_err(|source| DaemonError::System { doing: "hold signals back", source })?;
-    // Two threads: one may be in a slow system call (a state file's fsync) while the other relays tokens.
+    // One thread relays: every word between a session and the driver stays on it, where a second one would have to be
+    // woken for each. What may block goes aside (`tokio::task::block_in_place`), which this kind of runtime can do.
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(1)
         .enable_all()
         .build()
         .map_err(|source| DaemonError::System { doing: "start the runtime", source })?

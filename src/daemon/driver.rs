@@ -39,6 +39,9 @@ const QUICK_SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
 /// Between two looks at the size of the worker's log.
 const LOG_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Inputs of the gateway taken before the timers are looked at again: arming them costs as much as a step.
+const INPUTS_AT_ONCE: usize = 16;
+
 /// The driver and all it owns.
 #[derive(Debug)]
 pub struct Driver {
@@ -188,7 +191,7 @@ impl Driver {
     /// Runs until the core says exit.
     pub async fn run(mut self) {
         // First the machine's memory: every start passes the gate, the very first one too.
-        self.effects.measure_model(self.core.config());
+        aside(|| self.effects.measure_model(self.core.config()));
         let mut over = self.sample();
         over |= self.step(Event::Tick);
         while !over {
@@ -204,7 +207,7 @@ impl Driver {
                 Some(request) = self.requests.recv() => self.request(request),
                 () = tokio::time::sleep_until(sample_at) => self.sample(),
                 () = tokio::time::sleep_until(deadline) => self.tick(),
-                Some(input) = self.gateway.recv() => self.gateway_input(input),
+                Some(input) = self.gateway.recv() => self.gateway_inputs(input),
             };
         }
         self.publish();
@@ -244,6 +247,19 @@ impl Driver {
         self.effects.forget(generation);
         self.effects.strike_the_gone();
         self.step(event)
+    }
+
+    /// This input and those right behind it, unless there is other news.
+    fn gateway_inputs(&mut self, first: GatewayInput) -> bool {
+        let mut over = self.gateway_input(first);
+        for _ in 1..INPUTS_AT_ONCE {
+            if over || self.sample_now || !self.events.is_empty() {
+                break;
+            }
+            let Ok(input) = self.gateway.try_recv() else { break };
+            over = self.gateway_input(input);
+        }
+        over
     }
 
     fn gateway_input(&mut self, input: GatewayInput) -> bool {
@@ -296,7 +312,7 @@ impl Driver {
                 self.timetable.reload(&config.schedules, self.clock.now().wall);
                 self.config.send_replace(Arc::new((*config).clone()));
                 let over = self.step(Event::Reconfigured { config });
-                self.effects.measure_model(self.core.config());
+                aside(|| self.effects.measure_model(self.core.config()));
                 self.publish();
                 over
             }
@@ -311,12 +327,12 @@ impl Driver {
         self.sampled_at = Some(taken_at);
         if taken_at - self.log_checked_at >= LOG_CHECK_INTERVAL {
             self.log_checked_at = taken_at;
-            self.effects.rotate_worker_log(self.core.config());
+            aside(|| self.effects.rotate_worker_log(self.core.config()));
         }
         let snapshot = self.core.snapshot();
         let newest = self.serving_report();
         let uptime = snapshot.worker.as_ref().map(|worker| now.mono - worker.spawned_at).unwrap_or_default();
-        let sample = self.sampler.sample(newest.as_ref(), uptime, &snapshot, now.mono);
+        let sample = aside(|| self.sampler.sample(newest.as_ref(), uptime, &snapshot, now.mono));
         let over = self.step(Event::Sampled { sample: Box::new(sample) });
         self.publish();
         over
@@ -337,7 +353,7 @@ impl Driver {
             match action {
                 Action::Spawn { generation } => {
                     self.pending.clear();
-                    self.effects.spawn(generation, self.core.config());
+                    aside(|| self.effects.spawn(generation, self.core.config()));
                 }
                 Action::SendTerminate { generation } => self.effects.terminate(generation),
                 Action::SendKill { generation } => self.effects.kill(generation),
@@ -417,4 +433,9 @@ impl Driver {
         };
         publish::status(&self.core.snapshot(), &around, self.clock.now())
     }
+}
+
+/// Runs what may wait for the disk or a slow corner of the kernel. Another thread relays answers meanwhile.
+fn aside<T>(work: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(work)
 }

@@ -339,7 +339,9 @@ impl Effects {
             None => (Endpoint::Unix(self.home.worker_socket(generation)), None),
         };
         // A full channel would mean a session that ignores directives; a closed one has hung up and reports so itself.
-        if let Err(error) = session.try_send(Directive::Assigned(Assignment { generation, endpoint, foreign })) {
+        if let Err(error) =
+            session.try_send(Directive::Assigned(Box::new(Assignment { generation, endpoint, foreign })))
+        {
             tracing::debug!(%id, %error, "assignment not delivered");
         }
     }
@@ -347,7 +349,7 @@ impl Effects {
     /// Ends a session with an error.
     pub fn refuse(&mut self, id: RequestId, refusal: Refusal) {
         if let Some(session) = self.sessions.remove(&id)
-            && let Err(error) = session.try_send(Directive::Refused(refusal))
+            && let Err(error) = session.try_send(Directive::Refused(Box::new(refusal)))
         {
             tracing::debug!(%id, %error, "refusal not delivered");
         }

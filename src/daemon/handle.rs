@@ -13,13 +13,13 @@ use crate::link::foreign::Foreign;
 pub use crate::supervisor::request::{Class, Outcome, Report, Submission};
 use crate::supervisor::{Generation, QueuePlace, Refusal, RequestId};
 
-/// What the driver tells a session.
+/// What the driver tells a session. Boxed, because a channel sets room for many aside, for every request that waits.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Directive {
     /// Send the envelope to this worker now. Comes again after `Report::Interrupted`.
-    Assigned(Assignment),
+    Assigned(Box<Assignment>),
     /// The request ends with this error, before or after its first byte. The last directive.
-    Refused(Refusal),
+    Refused(Box<Refusal>),
 }
 
 /// One request given to one worker.

@@ -26,8 +26,9 @@ use crate::service::{Notifier, inheritance, is_started_by_init, watchdog_interva
 use crate::supervisor::verbs::Verb;
 use crate::telemetry::{Logging, Metrics, RequestsLog, StderrLog};
 
-/// Descriptors the daemon keeps for itself when it derives its connection cap from the process's limit.
-const OWN_DESCRIPTORS: u64 = 64;
+/// Descriptors the daemon keeps for itself, idle connections to the worker among them, when it derives its connection cap
+/// from the process's limit.
+const OWN_DESCRIPTORS: u64 = 128;
 
 /// Signals other than stop that may wait.
 const SIGNALS_WAITING: usize = 8;
@@ -158,7 +159,12 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
         tokio::spawn(outdated.hand_over(ends.status.clone(), ends.requests.clone()));
     }
 
-    driver.run().await;
+    // A task like the sessions it talks to: on a thread of its own every word between them would cost a thread's wake-up.
+    if let Err(error) = tokio::spawn(driver.run()).await
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
+    }
 
     porter.set(Door::Closed);
     let _ = serving.await;

@@ -295,6 +295,10 @@ fn take(held: &mut BytesMut, buf: &mut ReadBuf<'_>, limit: u64) {
     let count = held.len().min(buf.remaining()).min(usize::try_from(limit).unwrap_or(usize::MAX));
     buf.put_slice(&held[..count]);
     held.advance(count);
+    if held.is_empty() {
+        // The connection outlives these bytes by far, and an empty buffer keeps its memory.
+        *held = BytesMut::new();
+    }
 }
 
 fn head_too_large() -> Refusal {

@@ -4,16 +4,17 @@
 //! the reading of the worker link, and at most [`CAPACITY`] frames wait here. Dropping the body drops the session, and
 //! with it the link and the ticket: that is how a hang-up cancels.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::Frame;
 use mlxsup_worker_api::ErrorObject;
-use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
 use super::turns::Turn;
@@ -70,24 +71,33 @@ pub(super) struct Origin {
     pub generation: u64,
 }
 
+/// What waits between the two ends. It needs no wakers: the body polls the session only when nothing waits, so a session
+/// that found no room is polled again once there is some. And a queued request allocates nothing here.
+#[derive(Debug, Default, Clone)]
+struct Outputs(Arc<Mutex<VecDeque<Output>>>);
+
+impl Outputs {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Output>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The session's end.
 #[derive(Debug)]
-pub(super) struct Outlet(mpsc::Sender<Output>);
+pub(super) struct Outlet(Outputs);
 
 impl Outlet {
     /// Hands over one output; waits while the client is slow. A body that is gone has dropped this future already.
     pub async fn put(&self, output: Output) {
-        let _ = self.0.send(output).await;
+        self.put_after(output, || ()).await;
     }
 
     /// Waits until there is room, runs `before`, then hands over: for accounting that must not be lost when the
     /// client hangs up the moment it has the last byte.
     pub async fn put_after(&self, output: Output, before: impl FnOnce()) {
-        let permit = self.0.reserve().await;
+        poll_fn(|_| if self.0.lock().len() < CAPACITY { Poll::Ready(()) } else { Poll::Pending }).await;
         before();
-        if let Ok(permit) = permit {
-            permit.send(output);
-        }
+        self.0.lock().push_back(output);
     }
 }
 
@@ -96,7 +106,7 @@ type Session = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// The body's end; owns the session.
 pub(super) struct Flow {
     session: Option<Session>,
-    outputs: mpsc::Receiver<Output>,
+    outputs: Outputs,
     /// Set while a break waits for what came before it to be read.
     breaking: Option<Breaking>,
 }
@@ -130,21 +140,21 @@ impl Flow {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let (sender, outputs) = mpsc::channel(CAPACITY);
-        Self { session: Some(Box::pin(session(Outlet(sender)))), outputs, breaking: None }
+        let outputs = Outputs::default();
+        Self { session: Some(Box::pin(session(Outlet(outputs.clone())))), outputs, breaking: None }
     }
 
     /// Runs the session until it has put something out; `None` when it ended.
     fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<Option<Output>> {
         loop {
-            // The only sender lives in the session below, so the channel needs no waker of its own.
-            if let Ok(output) = self.outputs.try_recv() {
+            let waiting = self.outputs.lock().pop_front();
+            if let Some(output) = waiting {
                 return Poll::Ready(Some(output));
             }
             let Some(session) = &mut self.session else { return Poll::Ready(None) };
             if session.as_mut().poll(cx).is_ready() {
                 self.session = None;
-            } else if self.outputs.is_empty() {
+            } else if self.outputs.lock().is_empty() {
                 return Poll::Pending;
             }
         }

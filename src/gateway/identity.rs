@@ -2,12 +2,28 @@
 //!
 //! Unpredictable where the system provides it; never a reason for a request to fail.
 
+use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
+
+/// Numbers asked of the system at once: a request needs three, and each would be a system call of its own.
+const STORED: usize = 64;
+
+thread_local! {
+    static STORE: RefCell<Vec<[u8; 16]>> = const { RefCell::new(Vec::new()) };
+}
 
 /// 128 random bits.
 pub(super) fn random() -> u128 {
-    let mut bytes = [0; 16];
-    if getrandom::fill(&mut bytes).is_ok() {
+    let stored = STORE.with_borrow_mut(|store| {
+        if store.is_empty() {
+            let mut fresh = [[0; 16]; STORED];
+            getrandom::fill(fresh.as_flattened_mut()).ok()?;
+            store.extend_from_slice(&fresh);
+        }
+        // Taken out, so that nothing is given twice.
+        store.pop()
+    });
+    if let Some(bytes) = stored {
         return u128::from_ne_bytes(bytes);
     }
     // Unique is what matters here; the standard library keeps per-process keys for its hash maps.

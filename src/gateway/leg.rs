@@ -1,28 +1,26 @@
 //! One leg of a request: its connection to one worker, from the envelope to the last event.
 //!
-//! Owns connecting, sending and reading complete items; decides nothing about what they mean. Dropping a leg closes the
-//! socket, which cancels the request inside the worker.
+//! Owns sending and reading complete items; decides nothing about what they mean. Dropping a leg closes the socket, which
+//! cancels the request inside the worker; only a leg that came to its end gives its connection to [`super::kept_links`].
 
 use std::fmt;
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::client::conn::http1;
-use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::header::HeaderValue;
+use hyper::{Request, Response, StatusCode};
 
+use super::kept_links::{KeptLinks, Link};
 use crate::daemon::handle::Assignment;
-use crate::link::endpoint::Stream;
 use crate::link::events::{EventParser, Item};
+use crate::supervisor::Generation;
 
 /// Largest event: a plain answer of the longest context with log probabilities stays below it.
 pub(super) const EVENT_LIMIT: usize = 8 << 20;
-/// Read buffer of one link connection, and so the largest frame of an answer.
-const READ_BUFFER: usize = 64 << 10;
 /// Largest error document read from a worker.
 const ERROR_LIMIT: usize = 64 << 10;
 
@@ -43,7 +41,7 @@ pub(super) enum LegError {
 /// A worker's answer to an envelope.
 pub(super) enum Opened {
     /// Events follow.
-    Events(Leg),
+    Events(Box<Leg>),
     /// It answered with an error at once.
     Error {
         /// HTTP status.
@@ -55,70 +53,47 @@ pub(super) enum Opened {
 
 /// A leg whose events are being read.
 pub(super) struct Leg {
-    wire: Wire,
+    link: Link,
     incoming: Incoming,
     parser: EventParser,
 }
 
-/// The connection's own future: it must be polled for anything to move. Polling it here, rather than in a task of its
-/// own, saves a wake-up per event and makes dropping the leg close the socket at once.
-struct Wire(Option<Pin<Box<WorkerConnection>>>);
-
-type WorkerConnection = http1::Connection<TokioIo<Stream>, Parts>;
-
-impl Wire {
-    fn poll(&mut self, cx: &mut Context<'_>) -> hyper::Result<()> {
-        if let Some(connection) = &mut self.0
-            && let Poll::Ready(result) = connection.as_mut().poll(cx)
-        {
-            self.0 = None;
-            return result;
-        }
-        Ok(())
-    }
-
-    /// Runs `future`, which depends on this connection.
-    async fn drive<T>(&mut self, future: impl Future<Output = T>) -> T {
-        let mut future = pin!(future);
-        poll_fn(|cx| {
-            // The failure of the connection reaches the future by itself.
-            let _ = self.poll(cx);
-            future.as_mut().poll(cx)
-        })
-        .await
-    }
-}
-
 impl Leg {
-    /// Connects to the worker and sends the envelope.
+    /// Sends the envelope to the worker, on a kept connection if there is one.
     pub async fn open(
         assignment: &Assignment,
+        kept: &KeptLinks,
         path: &'static str,
         request_id: &str,
         parts: [Bytes; 3],
     ) -> Result<Opened, LegError> {
-        let stream = assignment.endpoint.connect().await.map_err(LegError::Connect)?;
-        let (mut sender, connection) =
-            http1::Builder::new().max_buf_size(READ_BUFFER).handshake(TokioIo::new(stream)).await?;
-        let mut wire = Wire(Some(Box::pin(connection)));
-        let mut request = Request::new(Parts { parts, next: 0 });
-        *request.method_mut() = hyper::Method::POST;
-        *request.uri_mut() = hyper::Uri::from_static(path);
-        let headers = request.headers_mut();
-        headers.insert(hyper::header::HOST, hyper::header::HeaderValue::from_static("worker"));
-        headers.insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
-        if let Ok(id) = hyper::header::HeaderValue::from_str(request_id) {
-            headers.insert(super::answer::REQUEST_ID, id);
+        let request = |parts| request(path, request_id, parts);
+        if let Some(mut link) = kept.take(assignment.generation)
+            // The worker may have closed it this very moment. What it answers follows from the envelope alone, so that
+            // asking again does no harm.
+            && let Ok(response) = link.ask(request(parts.clone())).await
+        {
+            return Ok(Self::opened(link, response).await);
         }
-        let response = wire.drive(sender.send_request(request)).await?;
+        let mut link = Link::connect(&assignment.endpoint).await?;
+        let response = link.ask(request(parts)).await?;
+        Ok(Self::opened(link, response).await)
+    }
+
+    async fn opened(mut link: Link, response: Response<Incoming>) -> Opened {
         let status = response.status();
         let incoming = response.into_body();
         if status == StatusCode::OK {
-            return Ok(Opened::Events(Self { wire, incoming, parser: EventParser::new(EVENT_LIMIT) }));
+            return Opened::Events(Box::new(Self { link, incoming, parser: EventParser::new(EVENT_LIMIT) }));
         }
-        let document = wire.drive(Limited::new(incoming, ERROR_LIMIT).collect()).await;
+        let document = link.drive(Limited::new(incoming, ERROR_LIMIT).collect()).await;
         let document = document.map(|document| document.to_bytes()).unwrap_or_default();
-        Ok(Opened::Error { status: status.as_u16(), document })
+        Opened::Error { status: status.as_u16(), document }
+    }
+
+    /// After the last event: the connection may serve another request.
+    pub fn keep(self, kept: &KeptLinks, generation: Generation) {
+        kept.keep(generation, self.link, self.incoming);
     }
 
     /// The next item that is already here.
@@ -140,7 +115,7 @@ impl Leg {
 
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, LegError>> {
         // What the connection still delivered comes before its failure, which the body reports too.
-        let _ = self.wire.poll(cx);
+        self.link.poll(cx);
         loop {
             match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
                 None => return Poll::Ready(Ok(None)),
@@ -161,8 +136,21 @@ impl fmt::Debug for Leg {
     }
 }
 
+fn request(path: &'static str, request_id: &str, parts: [Bytes; 3]) -> Request<Parts> {
+    let mut request = Request::new(Parts { parts, next: 0 });
+    *request.method_mut() = hyper::Method::POST;
+    *request.uri_mut() = hyper::Uri::from_static(path);
+    let headers = request.headers_mut();
+    headers.insert(hyper::header::HOST, HeaderValue::from_static("worker"));
+    headers.insert(hyper::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert(super::answer::REQUEST_ID, id);
+    }
+    request
+}
+
 /// The envelope as a body of known length.
-struct Parts {
+pub(super) struct Parts {
     parts: [Bytes; 3],
     next: usize,
 }

@@ -17,8 +17,9 @@ use tokio::task::JoinSet;
 
 use super::access::Peer;
 use super::connection::{Connection, Patience};
+use super::kept_links::KeptLinks;
 use super::room::{Place, Room};
-use super::{GatewayContext, answer, routes};
+use super::{GatewayContext, answer, routes, slack};
 use crate::daemon::door::{Door, Doorway};
 
 /// Request line and headers together, and what is buffered of an answer.
@@ -40,18 +41,30 @@ pub struct ClientListeners {
 /// connections off. Keep a clone of a listener's descriptor if its socket must stay bound.
 pub async fn serve(listeners: ClientListeners, context: Arc<GatewayContext>, doorway: Doorway) {
     let room = Arc::new(Room::new(context.max_connections));
+    let links = Arc::new(KeptLinks::default());
     let mut loops = JoinSet::new();
     for listener in listeners.tcp {
-        loops.spawn(take_in(listener, context.clone(), room.clone(), doorway.clone()));
+        loops.spawn(take_in(listener, context.clone(), (room.clone(), links.clone()), doorway.clone()));
     }
-    loops.spawn(take_in(listeners.unix, context, room, doorway));
-    while let Some(ended) = loops.join_next().await {
-        log_panic(ended);
+    let mut slack = std::pin::pin!(slack::give_back(Arc::clone(&room)));
+    loops.spawn(take_in(listeners.unix, context, (room, links), doorway));
+    loop {
+        tokio::select! {
+            ended = loops.join_next() => match ended {
+                Some(ended) => log_panic(ended),
+                None => break,
+            },
+            never = slack.as_mut() => match never {},
+        }
     }
 }
 
+/// What all connections share.
+type Shared = (Arc<Room>, Arc<KeptLinks>);
+
 /// One listener's accept loop.
-async fn take_in<L: Accepts>(listener: L, context: Arc<GatewayContext>, room: Arc<Room>, mut doorway: Doorway) {
+async fn take_in<L: Accepts>(listener: L, context: Arc<GatewayContext>, shared: Shared, mut doorway: Doorway) {
+    let room = &shared.0;
     let mut connections = JoinSet::new();
     let mut failing = false;
     let mut accepting = None;
@@ -66,7 +79,7 @@ async fn take_in<L: Accepts>(listener: L, context: Arc<GatewayContext>, room: Ar
             biased;
             () = doorway.changed() => {}
             Some(ended) = connections.join_next(), if !connections.is_empty() => log_panic(ended),
-            accepted = accept(&listener, &room), if accepting.is_some() => match accepted {
+            accepted = accept(&listener, room), if accepting.is_some() => match accepted {
                 Ok((stream, peer, place)) => {
                     failing = false;
                     let seat = match room.seat(peer) {
@@ -77,7 +90,7 @@ async fn take_in<L: Accepts>(listener: L, context: Arc<GatewayContext>, room: Ar
                         }
                     };
                     let guest = doorway.enter();
-                    let conversation = converse(stream, peer, context.clone(), room.clone(), doorway.clone());
+                    let conversation = converse(stream, peer, context.clone(), shared.clone(), doorway.clone());
                     connections.spawn(async move {
                         conversation.await;
                         drop((place, seat, guest));
@@ -169,13 +182,13 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
 }
 
 /// Serves one connection to its end.
-async fn converse<S>(stream: S, peer: Peer, context: Arc<GatewayContext>, room: Arc<Room>, mut doorway: Doorway)
+async fn converse<S>(stream: S, peer: Peer, context: Arc<GatewayContext>, shared: Shared, mut doorway: Doorway)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (connection, turns) = Connection::new(stream, Patience::default());
     let leaving = turns.clone();
-    let service = service_fn(move |request| routes::handle(context.clone(), room.clone(), peer, &turns, request));
+    let service = service_fn(move |request| routes::handle(context.clone(), shared.clone(), peer, &turns, request));
     let mut http = std::pin::pin!(
         http1::Builder::new()
             .half_close(false)

@@ -6,7 +6,8 @@
 //! ```text
 //! listener ─ connection ─ routes ─┬─ readiness                      facts
 //!    room       turns      access └─ intake ─ session ─ relay ─ leg   generation: client ◀─ reply ─ flow
-//!                           keys                    └ passage        answers of engines that do not speak the link
+//!    slack                  keys                    │       kept_links
+//!                                                   └ passage        answers of engines that do not speak the link
 //! ```
 
 mod access;
@@ -16,6 +17,7 @@ mod flow;
 pub(crate) mod fuzzing;
 mod identity;
 mod intake;
+mod kept_links;
 pub mod keys;
 mod leg;
 pub mod listener;
@@ -28,6 +30,7 @@ mod reply;
 mod room;
 mod routes;
 mod session;
+mod slack;
 mod turns;
 
 use std::sync::Arc;

@@ -48,8 +48,8 @@ pub(super) enum LegEnd {
 impl LegEnd {
     pub(super) fn directed(directive: Directive) -> Self {
         match directive {
-            Directive::Assigned(assignment) => Self::Reassigned(assignment),
-            Directive::Refused(refusal) => Self::Refused(refusal),
+            Directive::Assigned(assignment) => Self::Reassigned(*assignment),
+            Directive::Refused(refusal) => Self::Refused(*refusal),
         }
     }
 
@@ -87,6 +87,9 @@ impl Session {
                 self.reply.data(framed, origin).await;
             }
             if let Some(end) = end {
+                if matches!(end, LegEnd::Complete(_)) {
+                    leg.keep(&self.links, assignment.generation);
+                }
                 return end;
             }
             tokio::select! {
@@ -105,8 +108,8 @@ impl Session {
         path: &'static str,
         parts: [Bytes; 3],
     ) -> Result<Opened, LegEnd> {
-        let request_id = self.request_id.clone();
-        let mut open = pin!(Leg::open(assignment, path, &request_id, parts));
+        let (request_id, links) = (self.request_id.clone(), self.links.clone());
+        let mut open = pin!(Leg::open(assignment, &links, path, &request_id, parts));
         loop {
             tokio::select! {
                 biased;

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +27,9 @@ pub(super) struct Room {
     each: usize,
     peers: Mutex<HashMap<Party, usize>>,
     body_bytes: AtomicU64,
+    /// Connections now, and at most since a crowd last left.
+    seated: AtomicUsize,
+    most_seated: AtomicUsize,
 }
 
 /// Whose connections are counted together.
@@ -67,6 +70,8 @@ impl Room {
             each: most,
             peers: Mutex::new(HashMap::new()),
             body_bytes: AtomicU64::new(0),
+            seated: AtomicUsize::new(0),
+            most_seated: AtomicUsize::new(0),
         }
     }
 
@@ -89,7 +94,19 @@ impl Room {
             return Err(Refusal::new(Code::ClientShare, message).with_retry_after(AGAIN));
         }
         *count += 1;
+        let seated = self.seated.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most_seated.fetch_max(seated, Ordering::Relaxed);
         Ok(Seat { room: Arc::clone(self), party })
+    }
+
+    /// True when at least so many connections have ended since there were most. Then counting begins anew.
+    pub fn has_lost(&self, crowd: usize) -> bool {
+        let now = self.seated.load(Ordering::Relaxed);
+        let lost = self.most_seated.load(Ordering::Relaxed) >= now + crowd;
+        if lost {
+            self.most_seated.store(now, Ordering::Relaxed);
+        }
+        lost
     }
 
     fn peers(&self) -> MutexGuard<'_, HashMap<Party, usize>> {
@@ -111,6 +128,7 @@ pub(super) struct Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        self.room.seated.fetch_sub(1, Ordering::Relaxed);
         let mut peers = self.room.peers();
         if let Some(count) = peers.get_mut(&self.party) {
             *count -= 1;
@@ -185,6 +203,20 @@ mod tests {
         drop(ours);
         strangers.pop();
         room.place(true).await.unwrap();
+    }
+
+    #[test]
+    fn a_crowd_that_has_left_is_noticed_once() {
+        let room = Arc::new(Room::new(8));
+        let us = Peer::Unix { uid: Some(501) };
+        let mut seats: Vec<_> = (0..4).map(|_| room.seat(us).unwrap()).collect();
+        seats.pop();
+        assert!(!room.has_lost(2));
+        seats.pop();
+        assert!(room.has_lost(2));
+        assert!(!room.has_lost(2));
+        seats.clear();
+        assert!(room.has_lost(2));
     }
 
     #[test]

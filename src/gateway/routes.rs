@@ -13,6 +13,7 @@ use super::access::Peer;
 use super::answer::{self, AnswerBody};
 use super::flow::{Flow, Head, Origin};
 use super::intake::{self, Asked, BodyLimits, Kind, Wishes};
+use super::kept_links::KeptLinks;
 use super::keys::{Access, Principal};
 use super::record::OpenRecord;
 use super::reply::Pulse;
@@ -70,12 +71,14 @@ impl Route<'_> {
 /// first poll: hyper reads on in between.
 pub(super) fn handle(
     context: Arc<GatewayContext>,
-    room: Arc<Room>,
+    (room, links): (Arc<Room>, Arc<KeptLinks>),
     peer: Peer,
     turns: &Turns,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> + Send + use<> {
     let turn = turns.begin(request.body().size_hint().exact());
+    // Boxed: it goes from hand to hand, and each of them sets room for it aside until the answer begins.
+    let request = Box::new(request);
     async move {
         let request_id = request
             .headers()
@@ -83,18 +86,18 @@ pub(super) fn handle(
             .and_then(|id| id.to_str().ok())
             .filter(|id| identity::is_well_formed(id))
             .map_or_else(identity::random_hex, str::to_owned);
-        let response = answer_to(&context, &room, peer, &turn, &request_id, request).await;
+        let response = answer_to(&context, (&room, &links), peer, &turn, &request_id, request).await;
         Ok(answer::finish(response, &request_id, turn))
     }
 }
 
 async fn answer_to(
     context: &GatewayContext,
-    room: &Room,
+    (room, links): (&Room, &Arc<KeptLinks>),
     peer: Peer,
     turn: &Turn,
     request_id: &str,
-    request: Request<Incoming>,
+    request: Box<Request<Incoming>>,
 ) -> Response<AnswerBody> {
     let config = context.config.borrow().clone();
     let access = context.access.borrow().clone();
@@ -125,8 +128,12 @@ async fn answer_to(
         Route::Model(name) => readiness::model(name, &context.handle.status(), &config, context.started),
         Route::Generate(kind) => {
             let record = OpenRecord::new(request_id.to_owned(), principal.name.clone(), context.requests.clone());
-            let at_door = AtDoor { context, config: &config, room, principal, turn };
-            generate(at_door, kind, record, request).await
+            let at_door = AtDoor { context, config: &config, room, links, principal, turn };
+            // Boxed: who waits in the queue has this behind it, and the answer is all there is to wait for.
+            match Box::pin(begin(at_door, kind, record, *request)).await {
+                Ok(flow) => answer_of(flow).await,
+                Err(refusal) => answer::refusal(&refusal),
+            }
         }
     }
 }
@@ -166,6 +173,7 @@ struct AtDoor<'a> {
     context: &'a GatewayContext,
     config: &'a Config,
     room: &'a Room,
+    links: &'a Arc<KeptLinks>,
     principal: Principal,
     turn: &'a Turn,
 }
@@ -181,24 +189,29 @@ fn metrics(context: &GatewayContext) -> Response<AnswerBody> {
     }
 }
 
-async fn generate(
+/// Submits a request, as far as it is acceptable.
+async fn begin(
     at_door: AtDoor<'_>,
     kind: Kind,
     mut record: OpenRecord,
     request: Request<Incoming>,
-) -> Response<AnswerBody> {
-    let context = at_door.context;
+) -> Result<Flow, Refusal> {
+    let (context, links) = (at_door.context, at_door.links.clone());
     let admitted = admit(at_door, &mut record, request).await;
     let (asked, body, pulse, submission) = match admitted {
         Ok(parts) => parts,
         Err(refusal) => {
             record.ended(refusal.code.status(), Some(refusal.code.as_str()));
-            return answer::refusal(&refusal);
+            return Err(refusal);
         }
     };
     let ticket = context.handle.submit(submission);
-    let admitted = Admitted { kind, asked, body, ticket, record, pulse };
-    let mut flow = Flow::new(move |outlet| Session::new(admitted, outlet).run());
+    let admitted = Admitted { kind, asked, body, ticket, record, pulse, links };
+    Ok(Flow::new(move |outlet| Box::new(Session::new(admitted, outlet)).run()))
+}
+
+/// Waits until the answer begins.
+async fn answer_of(mut flow: Flow) -> Response<AnswerBody> {
     match flow.head().await {
         Some(Head::Refused(refusal)) => answer::refusal(&refusal),
         Some(Head::Passed { status, object }) => {
@@ -226,7 +239,7 @@ async fn admit(
     record: &mut OpenRecord,
     request: Request<Incoming>,
 ) -> Result<(Asked, bytes::Bytes, Pulse, Submission), Refusal> {
-    let AtDoor { context, config, room, principal, turn } = at_door;
+    let AtDoor { context, config, room, links: _, principal, turn } = at_door;
     let (head, body) = request.into_parts();
     let wishes = Wishes::from_headers(&head.headers);
     let limits = BodyLimits { max: config.listen.max_body, room: room.body(config.queue.max_bytes) };

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::flow::{Origin, Outlet};
 use super::identity;
 use super::intake::{Asked, Kind};
+use super::kept_links::KeptLinks;
 use super::progress::Progress;
 use super::record::{List, OpenRecord};
 use super::relay::LegEnd;
@@ -34,6 +35,8 @@ pub(super) struct Admitted {
     pub record: OpenRecord,
     /// When to show signs of life.
     pub pulse: Pulse,
+    /// Connections to the worker.
+    pub links: Arc<KeptLinks>,
 }
 
 /// Where a request stands, as keep-alive notes tell it.
@@ -67,6 +70,7 @@ pub(super) struct Session {
     pub(super) record: OpenRecord,
     pub(super) progress: Progress,
     pub(super) reply: Reply,
+    pub(super) links: Arc<KeptLinks>,
     pub(super) stage: Stage,
     /// When progress of the current assignment was last reported; `None` before its first token.
     pub(super) reported: Option<Instant>,
@@ -75,7 +79,7 @@ pub(super) struct Session {
 impl Session {
     /// Gives an admitted request its identity.
     pub fn new(admitted: Admitted, outlet: Outlet) -> Self {
-        let Admitted { kind, asked, body, ticket, record, pulse } = admitted;
+        let Admitted { kind, asked, body, ticket, record, pulse, links } = admitted;
         let random = identity::random();
         Self {
             request_id: record.facts.id.as_str().into(),
@@ -85,6 +89,7 @@ impl Session {
             seed: (random >> 64) as u64,
             progress: Progress::new(asked.choices, asked.include_usage),
             reply: Reply::new(outlet, asked.stream, pulse),
+            links,
             stage: Stage::Queued,
             reported: None,
             kind,
@@ -95,30 +100,31 @@ impl Session {
         }
     }
 
-    /// Obeys directives until the request has ended.
-    pub async fn run(mut self) {
+    /// Obeys directives until the request has ended. What follows the wait is boxed: thousands may be in the queue, and
+    /// what they need only afterwards would be there from the start.
+    pub async fn run(mut self: Box<Self>) {
         let mut next = None;
         loop {
             let assignment = match next.take() {
                 Some(assignment) => assignment,
                 None => match self.wait().await {
                     Some(Directive::Assigned(assignment)) => assignment,
-                    Some(Directive::Refused(refusal)) => return self.refuse(refusal, Outcome::Failed).await,
-                    None => return self.refuse(driver_gone(), Outcome::Failed).await,
+                    Some(Directive::Refused(refusal)) => return Box::pin(self.refuse(*refusal, Outcome::Failed)).await,
+                    None => return Box::pin(self.refuse(driver_gone(), Outcome::Failed)).await,
                 },
             };
             self.begin(&assignment);
-            match self.relay(&assignment).await {
-                LegEnd::Complete(result) => return self.complete(result).await,
+            match Box::pin(self.relay(&assignment)).await {
+                LegEnd::Complete(result) => return Box::pin(self.complete(result)).await,
                 LegEnd::Lost { why } => {
                     tracing::debug!(request = %self.ticket.id(), generation = %assignment.generation, why, "link lost");
                     let generation = assignment.generation;
                     self.ticket.report(Report::Interrupted { generation, progressed: self.reported.is_some(), why });
                     self.stage = Stage::Changing;
                 }
-                LegEnd::Reassigned(assignment) => next = Some(assignment),
-                LegEnd::Refused(refusal) => return self.refuse(refusal, Outcome::Failed).await,
-                LegEnd::Passed { status, object } => return self.pass_on(status, object).await,
+                LegEnd::Reassigned(assignment) => next = Some(Box::new(assignment)),
+                LegEnd::Refused(refusal) => return Box::pin(self.refuse(refusal, Outcome::Failed)).await,
+                LegEnd::Passed { status, object } => return Box::pin(self.pass_on(status, object)).await,
             }
         }
     }

@@ -11,6 +11,7 @@
 
 #[cfg(any(target_os = "macos", test))]
 mod activity_monitor;
+pub(crate) mod allocator_ffi;
 #[cfg(target_os = "linux")]
 mod cgroup;
 #[cfg(target_os = "macos")]

@@ -244,7 +244,7 @@ impl Supervisor {
         if !self.requests.adrift().is_empty() {
             return;
         }
-        loop {
+        while !self.requests.queue().is_empty() {
             let Some(worker) = self.worker.as_ref().filter(|worker| worker.accepts()) else { return };
             let (generation, slots) = (worker.generation, worker.slots() as usize);
             let running = self.running();

@@ -66,6 +66,9 @@ fn descriptors(pid: Pid) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
+/// Idle connections to the worker that the daemon keeps at most.
+const KEPT_LINKS: usize = 64;
+
 #[test]
 fn thousands_of_hostile_connections_leave_nothing_behind() {
     let mut service = Service::serving("", "[listen]\ntcp = \"127.0.0.1:0\"\napi_key_file = \"none\"\n");
@@ -87,7 +90,7 @@ fn thousands_of_hostile_connections_leave_nothing_behind() {
         eventually("every connection's descriptor is back", || {
             let now = descriptors(daemon);
             // The look at the control socket of another check may be among them.
-            if now <= before + 1 { Ok(()) } else { Err(format!("{before} → {now}")) }
+            if now <= before + KEPT_LINKS + 1 { Ok(()) } else { Err(format!("{before} → {now}")) }
         });
         resident_kib(daemon)
     };

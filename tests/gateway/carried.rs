@@ -152,7 +152,7 @@ async fn an_error_after_the_first_word_is_an_event_and_no_clean_end() {
     link.token(1, 11, "one ").await;
     assert!(is_progress(&gateway.report().await));
     let refusal = Refusal::new(Code::ModelChanged, "the model changed; send the request again");
-    submitted.directives.send(Directive::Refused(refusal)).await.expect("the session lives");
+    submitted.directives.send(Directive::Refused(Box::new(refusal))).await.expect("the session lives");
     let answer = client.answer().await;
     assert!(!answer.complete && !answer.body.contains("[DONE]"), "{}", answer.body);
     assert!(answer.body.contains("event: error\ndata: {\"error\":{\"message\":\"the model changed"), "{}", answer.body);

@@ -3,6 +3,7 @@
 //! Everything waits on states; a test that waits for what never comes is ended by the test runner, not by a timer here.
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -167,7 +168,7 @@ impl Submitted {
     pub async fn assign(&self, generation: u64, socket: PathBuf) {
         let assignment =
             Assignment { generation: Generation(generation), endpoint: Endpoint::Unix(socket), foreign: None };
-        self.directives.send(Directive::Assigned(assignment)).await.expect("the session lives");
+        self.directives.send(Directive::Assigned(Box::new(assignment))).await.expect("the session lives");
     }
 
     /// Assigns and waits for the envelope.
@@ -193,7 +194,19 @@ pub struct Link {
 
 impl ScriptedWorker {
     pub async fn accept(&self) -> Link {
-        let (mut stream, _) = self.listener.accept().await.expect("accepted");
+        let (stream, _) = self.listener.accept().await.expect("accepted");
+        Link::read(stream).await
+    }
+
+    /// True when a connection waits to be accepted.
+    pub fn is_called(&self) -> bool {
+        let mut listener = [nix::poll::PollFd::new(self.listener.as_fd(), nix::poll::PollFlags::POLLIN)];
+        nix::poll::poll(&mut listener, nix::poll::PollTimeout::ZERO).expect("polled") > 0
+    }
+}
+
+impl Link {
+    async fn read(mut stream: UnixStream) -> Self {
         let mut buffer = Vec::new();
         let head = read_until(&mut stream, &mut buffer, b"\r\n\r\n").await.expect("a head");
         let head = String::from_utf8(head).expect("text");
@@ -202,11 +215,14 @@ impl ScriptedWorker {
             assert!(stream.read_buf(&mut buffer).await.expect("read") > 0, "the envelope was cut off");
         }
         let path = head.split(' ').nth(1).expect("a path").to_owned();
-        Link { stream, path, envelope: serde_json::from_slice(&buffer).expect("an envelope") }
+        Self { stream, path, envelope: serde_json::from_slice(&buffer).expect("an envelope") }
     }
-}
 
-impl Link {
+    /// The next request on the same connection.
+    pub async fn next(self) -> Self {
+        Self::read(self.stream).await
+    }
+
     /// Begins the event stream.
     pub async fn open(&mut self) {
         self.raw("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n").await;

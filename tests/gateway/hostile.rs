@@ -18,7 +18,7 @@ where
     let driver = async {
         let submitted = gateway.submitted().await;
         let refusal = Refusal::new(Code::Unloaded, "unloaded");
-        submitted.directives.send(Directive::Refused(refusal)).await.expect("the session lives");
+        submitted.directives.send(Directive::Refused(Box::new(refusal))).await.expect("the session lives");
         // Until the answer is there; other reports are nobody's here.
         std::future::pending::<()>().await;
     };

@@ -12,6 +12,7 @@ mod hang_up;
 mod hostile;
 mod hostile_cases;
 mod hostile_times;
+mod links;
 mod plain;
 mod refusals;
 mod streams;

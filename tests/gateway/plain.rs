@@ -60,7 +60,7 @@ async fn a_failure_after_the_first_space_is_never_taken_for_an_answer() {
     let submitted = gateway.submitted().await;
     client.until("1\r\n \r\n").await;
     let refusal = Refusal::new(Code::QueueTimeout, "waited too long");
-    submitted.directives.send(Directive::Refused(refusal)).await.expect("the session lives");
+    submitted.directives.send(Directive::Refused(Box::new(refusal))).await.expect("the session lives");
     client.until("\"code\":\"queue_timeout\"}}\r\n").await;
     assert!(client.is_closed().await, "the final chunk was sent");
     assert_eq!(gateway.record().await.status, 504);

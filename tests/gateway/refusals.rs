@@ -88,7 +88,7 @@ async fn the_drivers_refusals_carry_their_retry_advice() {
         for body in ["{}", "{\"stream\":true}"] {
             let mut client = gateway.post(CHAT, "", body).await;
             let submitted = gateway.submitted().await;
-            submitted.directives.send(Directive::Refused(refusal.clone())).await.expect("the session lives");
+            submitted.directives.send(Directive::Refused(Box::new(refusal.clone()))).await.expect("the session lives");
             let answer = client.answer().await;
             assert_eq!((answer.status, answer.code().as_str()), (status, refusal.code.as_str()));
             assert_eq!(answer.header("retry-after"), retry_after);

@@ -112,7 +112,7 @@ async fn a_key_names_the_principal_and_caps_the_class() {
         assert_eq!(submitted.submission.client.as_deref(), Some("agent"));
         assert_eq!(submitted.submission.class, class, "{key} {priority} {body}");
         let refusal = Refusal::new(Code::Unloaded, "unloaded");
-        submitted.directives.send(Directive::Refused(refusal)).await.expect("the session lives");
+        submitted.directives.send(Directive::Refused(Box::new(refusal))).await.expect("the session lives");
         assert_eq!(client.answer().await.status, 503);
         gateway.report().await;
         let record = gateway.record().await;
