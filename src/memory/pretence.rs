@@ -1,7 +1,8 @@
 //! Fault injection only (feature `fake-worker`): a machine whose memory is what a test says.
 //!
 //! The file named by `MLXSUP_FAKE_MEMORY` holds one JSON object with any of `total`, `available`, `wired` (bytes) and
-//! `pressure` (1, 2, 4); what it names replaces the real reading. A stranded worker, a spike during a load and a machine
+//! `pressure` (1, 2, 4; else it is 1, whatever other programs do to the machine that runs the tests); what it names
+//! replaces the real reading. A stranded worker, a spike during a load and a machine
 //! without room cannot be had otherwise without harming the machine that runs the tests.
 
 use std::collections::BTreeMap;
@@ -19,9 +20,11 @@ const NAMES: [(&str, Metric); 4] = [
     ("pressure", Metric::SystemPressure),
 ];
 
-/// Replaces what the file names; without a file, or with one that cannot be read, the sample stays as it is.
+/// Replaces what the file names; without a file, or with one that cannot be read, the sample stays as it is but for the
+/// pressure.
 pub fn overlay(sample: &mut Sample) {
     let Some(path) = std::env::var_os(VARIABLE) else { return };
+    sample.set(Metric::SystemPressure, Some(1.0));
     let Ok(text) = std::fs::read(path) else { return };
     let Ok(values) = serde_json::from_slice::<BTreeMap<String, f64>>(&text) else { return };
     for (name, metric) in NAMES {

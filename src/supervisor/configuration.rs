@@ -11,7 +11,7 @@ use crate::config::Config;
 
 impl Supervisor {
     pub(super) fn reconfigured(&mut self, config: Config, now: Now) {
-        self.rules = RuleBook::new(&config.rules, &self.rules);
+        self.rules = RuleBook::new(&config.rules, &self.rules).with_cache_limit(config.worker.memory.cache_limit);
         self.follow_schedules(&config.schedules, now.wall);
         if self.config.worker.model != config.worker.model {
             // It said something about another model.

@@ -28,6 +28,7 @@ pub mod action;
 mod admission;
 pub mod agenda;
 pub mod backoff;
+mod cache_clearing;
 pub mod canary;
 pub mod clients;
 mod configuration;
@@ -75,10 +76,12 @@ pub use event::Event;
 pub use ids::{Generation, OperationId, RequestId};
 pub use refusal::{Code, Refusal};
 pub use snapshot::{RESTART_DONE, Snapshot};
+use time::spoken;
 pub use time::{Mono, Now, Wall};
 
 use self::agenda::Agenda;
 use self::backoff::CrashHistory;
+use self::cache_clearing::Clearing;
 use self::canary::Expected;
 use self::drain::Drain;
 use self::failure::Failure;
@@ -142,8 +145,10 @@ pub struct Supervisor {
     deaths: BTreeMap<Generation, Death>,
     /// Verbs that wait for a ready worker.
     awaiting_ready: Vec<OperationId>,
-    /// Verbs that wait for a cache clearing.
-    awaiting_clear: Vec<OperationId>,
+    /// MLX's cache is being cleared.
+    clearing: Option<Clearing>,
+    /// What the serving worker weighed at the last sample that knew, bytes.
+    footprint: Option<(u64, Mono)>,
     crashes: CrashHistory,
     rules: RuleBook,
     agenda: Agenda,
@@ -187,7 +192,8 @@ impl Supervisor {
     /// A core at rest. The first `Event::Tick` starts the worker unless the operator's standing wish says otherwise.
     #[must_use]
     pub fn new(config: Config, persistent: &Persistent, seed: u64, now: Now) -> Self {
-        let rules = RuleBook::new(&config.rules, &RuleBook::default());
+        let rules =
+            RuleBook::new(&config.rules, &RuleBook::default()).with_cache_limit(config.worker.memory.cache_limit);
         let mut core = Self {
             config,
             dice: seed,
@@ -214,7 +220,8 @@ impl Supervisor {
             requests: RequestTable::default(),
             deaths: BTreeMap::new(),
             awaiting_ready: Vec::new(),
-            awaiting_clear: Vec::new(),
+            clearing: None,
+            footprint: None,
             crashes: CrashHistory::default(),
             rules,
             agenda: Agenda::default(),
@@ -260,7 +267,7 @@ impl Supervisor {
             }
             Event::CanaryAnswered { generation, result } => self.canary_answered(generation, &result, now.mono),
             Event::WorkerExited { generation, exit } => self.worker_exited(generation, &exit, now),
-            Event::CacheCleared { generation, result } => self.cache_cleared(generation, &result),
+            Event::CacheCleared { generation, result } => self.cache_cleared(generation, &result, now.mono),
             Event::Sampled { sample } => self.sampled(&sample, now),
             Event::Operator { operation, verb } => self.operator(operation, &verb, now),
             Event::ScheduleDue { name, nominal } => self.schedule_due(&name, nominal, now.mono),
@@ -283,6 +290,7 @@ impl Supervisor {
         self.expire_waiting(now.mono);
         self.keep_worker_deadlines(now.mono);
         self.advance_reclaim(now);
+        self.advance_clearing(now.mono);
         self.advance_upgrade(now.mono);
         self.recycle_if_worn(now.mono);
         self.settle_agenda(now);
@@ -308,6 +316,7 @@ impl Supervisor {
             self.worker_deadline(),
             self.canary_deadline(),
             self.overlap_deadline(),
+            self.clearing_deadline(),
             self.reclaim.as_ref().map(|reclaim| reclaim.deadline),
             self.upgrade.as_ref().map(Upgrade::deadline),
             self.recycle_deadline(),
@@ -379,7 +388,7 @@ impl Supervisor {
     #[must_use]
     pub fn is_watching_memory(&self) -> bool {
         let loading = self.workers().any(|worker| worker.ready_at.is_none());
-        self.reclaim.is_some() || self.overlap.is_some() || loading
+        loading || self.reclaim.is_some() || self.overlap.is_some() || self.is_watching_clearing()
     }
 
     /// The worker whose numbers the rules judge: the one that serves.
@@ -430,15 +439,5 @@ impl Supervisor {
         for operation in operations {
             self.reply(operation, outcome.clone());
         }
-    }
-}
-
-/// `3 s`, `14 min`, `2 h`: how long, for people.
-fn spoken(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match seconds {
-        0..120 => format!("{:.1} s", duration.as_secs_f64()),
-        120..7200 => format!("{} min", seconds / 60),
-        _ => format!("{} h", seconds / 3600),
     }
 }

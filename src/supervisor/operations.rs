@@ -1,14 +1,12 @@
 //! What operators ask for, turned into retirements, drains and commands. Every verb is answered exactly once.
 
-use super::event::CacheCleared;
 use super::ids::OperationId;
 use super::permits::{Permit, permit};
 use super::retirement::{Purpose, Retirement};
-use super::rules::bytes;
 use super::succession::Respawn;
 use super::time::{Mono, Now};
 use super::verbs::{Outcome, OutcomeKind, RestartAsked, Verb};
-use super::{Action, Generation, Standing, Supervisor};
+use super::{Standing, Supervisor};
 
 impl Supervisor {
     pub(super) fn operator(&mut self, operation: OperationId, verb: &Verb, now: Now) {
@@ -99,9 +97,7 @@ impl Supervisor {
                 self.load(now.mono);
             }
             Verb::ClearCache => {
-                if self.clear_cache() {
-                    self.awaiting_clear.push(operation);
-                } else {
+                if !self.clear_cache(Some(operation), now.mono) {
                     self.reply(operation, Outcome::new(OutcomeKind::Denied, "no worker is ready"));
                 }
             }
@@ -199,36 +195,5 @@ impl Supervisor {
             outcome = outcome.with_fact("last_load_s", load.as_secs_f64());
         }
         outcome
-    }
-
-    /// Asks the worker to drop its free buffers. Returns false when there is none to ask.
-    pub(super) fn clear_cache(&mut self) -> bool {
-        match self.worker.as_ref().filter(|worker| worker.is_ready()) {
-            Some(worker) => {
-                self.actions.push(Action::ClearCache { generation: worker.generation });
-                true
-            }
-            None => false,
-        }
-    }
-
-    pub(super) fn cache_cleared(&mut self, generation: Generation, result: &Result<CacheCleared, String>) {
-        if self.worker.as_ref().is_none_or(|worker| worker.generation != generation) {
-            return;
-        }
-        let outcome = match result {
-            Ok(CacheCleared { before_bytes: Some(before), after_bytes: Some(after) }) => {
-                #[expect(clippy::cast_precision_loss, reason = "for people")]
-                let (before, after) = (*before as f64, *after as f64);
-                Outcome::new(OutcomeKind::Done, format!("MLX cache: {} → {}", bytes(before), bytes(after)))
-                    .with_fact("before_bytes", before)
-                    .with_fact("after_bytes", after)
-            }
-            Ok(_) => Outcome::new(OutcomeKind::Done, "MLX cache cleared"),
-            Err(why) => Outcome::new(OutcomeKind::Failed, format!("the cache was not cleared: {why}")),
-        };
-        self.record("cache_cleared", outcome.message.clone());
-        let waiting = std::mem::take(&mut self.awaiting_clear);
-        self.reply_all(waiting, &outcome);
     }
 }

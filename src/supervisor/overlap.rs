@@ -196,7 +196,9 @@ impl Supervisor {
         let Phase::Settling { blue, committed_at, stop_at, handed_on, .. } = phase else { return };
         let load = self.worker.as_ref().map(|green| green.load_time(now.mono)).unwrap_or_default();
         let times = OverlapTimes { since, committed_at, stop_at: stop_at.unwrap_or(now.mono) };
-        let restart = CompletedRestart::overlap(reason, &times, load, handed_on, now);
+        let green_weighs = self.worker.as_ref().and_then(|green| green.footprint_bytes);
+        let restart =
+            CompletedRestart::overlap(reason, &times, load, handed_on, now).weighed(blue.footprint_bytes, green_weighs);
         self.ledger.restarts += 1;
         self.record(RESTART_DONE, restart.to_string());
         let mut outcome = Outcome::new(OutcomeKind::Done, restart.to_string());

@@ -55,6 +55,8 @@ pub struct Replacement {
     pub stop_at: Option<Mono>,
     /// When the old worker was gone.
     pub gone_at: Option<Mono>,
+    /// What it weighed at last, bytes.
+    pub footprint_before: Option<u64>,
     /// True for hand-overs, false for crashes.
     pub planned: bool,
 }
@@ -68,6 +70,7 @@ impl Supervisor {
                 since: now.mono,
                 stop_at: None,
                 gone_at: None,
+                footprint_before: None,
                 planned: true,
             });
         }

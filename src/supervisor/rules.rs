@@ -5,19 +5,25 @@
 //! Inactive ── all conditions hold ──▶ Pending ── for `for` ──▶ Firing ── acts ──▶ Cooldown
 //!    ▲  ▲ ◀── one lets go ───────────────┘                                          │ still holds: next step
 //!    │  └──────────────────── cleared past `clear_*` ───────────────────────────────┘
-//! Off: a condition can never hold, or its metric is not reported; `explain` says which.
+//! Off: a condition can never hold, its metric is not reported, or its last action was in vain; `explain` says which.
 //! ```
+//! An action was in vain when the rule still holds one cooldown later. Then the ladder's next step is taken; when the last
+//! one was in vain for the third time, the rule is parked until it clears or is changed: what did not help three times
+//! only costs.
 //! What a rule has loaded or unloaded, no rule undoes within the first one's cooldown.
 
 use std::time::Duration;
 
 use super::time::Mono;
-use crate::config::{Action, Condition, Rule, Side, Threshold};
+use crate::config::{Action, Condition, Rule, Side, Threshold, action_name};
 use crate::control::view::RuleState;
 use crate::memory::{Metric, Sample, Unit};
 
 /// Samples farther apart than this restart every dwell: nobody knows what happened in between.
 const SAMPLE_GAP: Duration = Duration::from_secs(5);
+
+/// How often in a row the last step of a ladder is taken before the rule is parked.
+const VAIN_MOST: u32 = 3;
 
 /// A rule that acts now.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,10 +38,23 @@ pub struct Fired {
     pub break_streams_after: Option<Duration>,
 }
 
+/// A rule that will not act again before it has cleared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parked {
+    /// The rule's name.
+    pub rule: String,
+    /// Why, in words.
+    pub why: String,
+}
+
 /// All rules and where each stands.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RuleBook {
     standings: Vec<Standing>,
+    /// Rules parked since this was last asked for.
+    parked: Vec<Parked>,
+    /// MLX never keeps more free buffers than this, bytes.
+    cache_limit: Option<u64>,
     last_sample: Option<Mono>,
     /// The last load or unload that a rule had done, and until when no rule may undo it.
     switched: Option<(Action, Mono)>,
@@ -48,6 +67,9 @@ struct Standing {
     engaged: bool,
     last_fired: Option<Mono>,
     step: usize,
+    /// How often the last step was taken since the rule began to hold.
+    last_steps: u32,
+    parked: bool,
     state: RuleState,
     explain: String,
 }
@@ -66,19 +88,42 @@ impl RuleBook {
                     engaged: false,
                     last_fired: None,
                     step: 0,
+                    last_steps: 0,
+                    parked: false,
                     state: RuleState::Inactive,
                     explain: "no sample yet".to_owned(),
                 },
             })
             .collect();
-        Self { standings, last_sample: old.last_sample, switched: old.switched }
+        let (last_sample, switched, cache_limit) = (old.last_sample, old.switched, old.cache_limit);
+        Self { standings, parked: Vec::new(), cache_limit, last_sample, switched }
+    }
+
+    /// The same for a worker whose MLX cache is limited to this many bytes: a rule that waits for more says so.
+    #[must_use]
+    pub fn with_cache_limit(mut self, bytes: u64) -> Self {
+        self.cache_limit = Some(bytes);
+        self
     }
 
     /// Evaluates every rule against one sample and returns those that act.
     pub fn evaluate(&mut self, sample: &Sample, now: Mono) -> Vec<Fired> {
         let gap = self.last_sample.is_none_or(|last| now - last > SAMPLE_GAP);
         self.last_sample = Some(now);
-        self.standings.iter_mut().filter_map(|standing| standing.evaluate(sample, gap, now)).collect()
+        let mut fired = Vec::new();
+        for standing in &mut self.standings {
+            let before = standing.parked;
+            fired.extend(standing.evaluate(sample, self.cache_limit, gap, now));
+            if standing.parked && !before {
+                self.parked.push(Parked { rule: standing.rule.name.clone(), why: standing.explain.clone() });
+            }
+        }
+        fired
+    }
+
+    /// The rules parked since the last call.
+    pub fn take_parked(&mut self) -> Vec<Parked> {
+        std::mem::take(&mut self.parked)
     }
 
     /// True when a rule did the opposite less than its cooldown ago: two rules must not load and unload in turn.
@@ -118,7 +163,7 @@ impl RuleBook {
 }
 
 impl Standing {
-    fn evaluate(&mut self, sample: &Sample, gap: bool, now: Mono) -> Option<Fired> {
+    fn evaluate(&mut self, sample: &Sample, cache_limit: Option<u64>, gap: bool, now: Mono) -> Option<Fired> {
         let mut holds = true;
         let mut words = Vec::with_capacity(self.rule.when.len());
         for condition in &self.rule.when {
@@ -134,8 +179,12 @@ impl Standing {
         }
         let words = words.join(" and ");
         if !holds {
-            let dwell = self.rule.dwell.as_secs();
-            self.let_go(RuleState::Inactive, format!("{words}; would act after {dwell} s"));
+            let never = self.rule.when.iter().find_map(|condition| unreachable(condition, cache_limit));
+            let (state, outlook) = match never {
+                Some(why) => (RuleState::Off, format!("can never act: {why}")),
+                None => (RuleState::Inactive, format!("would act after {} s", self.rule.dwell.as_secs())),
+            };
+            self.let_go(state, format!("{words}; {outlook}"));
             return None;
         }
         if gap || self.holding_since.is_none() {
@@ -158,7 +207,18 @@ impl Standing {
             return None;
         }
         let action = *self.rule.actions.get(self.step).or(self.rule.actions.last())?;
+        if self.last_steps == VAIN_MOST && action != Action::Refuse {
+            self.parked = true;
+            self.state = RuleState::Off;
+            let vain = match action {
+                Action::Warn => format!("warned {VAIN_MOST} times in a row"),
+                action => format!("{} did not help {VAIN_MOST} times in a row", action_name(action)),
+            };
+            self.explain = format!("{words}; parked: {vain}; acts again once it has cleared");
+            return None;
+        }
         self.step = (self.step + 1).min(self.rule.actions.len());
+        self.last_steps = (self.last_steps + u32::from(self.step == self.rule.actions.len())).min(VAIN_MOST);
         self.last_fired = Some(now);
         self.state = RuleState::Firing;
         self.explain = format!("{words} for {} s", held.as_secs());
@@ -174,6 +234,8 @@ impl Standing {
         self.holding_since = None;
         self.engaged = false;
         self.step = 0;
+        self.last_steps = 0;
+        self.parked = false;
         self.state = state;
         self.explain = explain;
     }
@@ -210,6 +272,17 @@ fn judge(condition: &Condition, sample: &Sample, engaged: bool) -> Judged {
     let which = if clearing { "its clearing " } else { "" };
     let words = format!("{metric} {}, {relation} {which}{}", quantity(value, metric), quantity(limit, metric));
     Judged { holds: Some(holds), words }
+}
+
+/// Why a condition that does not hold never will.
+fn unreachable(condition: &Condition, cache_limit: Option<u64>) -> Option<String> {
+    let Condition { metric: Metric::MlxCache, side: Side::Above, threshold: Threshold::Fixed(limit), .. } = condition
+    else {
+        return None;
+    };
+    #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^52")]
+    let most = cache_limit? as f64;
+    (most <= *limit).then(|| format!("cache_limit is {}", bytes(most)))
 }
 
 fn resolve(threshold: &Threshold, metric: Metric, sample: &Sample) -> Option<f64> {

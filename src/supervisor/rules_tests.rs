@@ -95,3 +95,48 @@ fn refusing_ends_when_the_rule_clears() {
     book.evaluate(&cache(100.0), Mono(5000));
     assert_eq!(book.refusing(), None);
 }
+
+#[test]
+fn what_did_not_help_three_times_is_not_done_a_fourth_time() {
+    let mut book = book(vec![Action::ClearCache, Action::Canary]);
+    let fired = (0..200).filter(|second| !book.evaluate(&cache(2000.0), Mono(second * 1000)).is_empty()).count();
+    assert_eq!((fired, state(&book)), (4, RuleState::Off), "one step, and the last one three times");
+    let parked = book.take_parked();
+    assert_eq!(parked.len(), 1, "said once: {parked:?}");
+    assert_eq!(
+        parked[0].why,
+        "mlx.cache 2.0 KiB, over its clearing 500 B; parked: canary did not help 3 times in a row; acts again once it has \
+         cleared"
+    );
+    book.evaluate(&cache(100.0), Mono(200_000));
+    assert_eq!(state(&book), RuleState::Inactive);
+    let again: Vec<Action> = (201..210)
+        .flat_map(|second| book.evaluate(&cache(2000.0), Mono(second * 1000)))
+        .map(|fired| fired.action)
+        .collect();
+    assert_eq!(again, [Action::ClearCache], "it has cleared, so the ladder begins anew");
+}
+
+#[test]
+fn a_refusal_goes_on_until_the_rule_clears() {
+    let mut book = book(vec![Action::Refuse]);
+    for second in 0..200 {
+        book.evaluate(&cache(2000.0), Mono(second * 1000));
+    }
+    assert_eq!(book.take_parked(), []);
+    assert_eq!(book.refusing(), Some("cache"));
+}
+
+#[test]
+fn a_rule_that_waits_for_more_than_the_limit_says_so() {
+    let explain = |limit: u64, value: f64| {
+        let mut book = book(vec![Action::Warn]).with_cache_limit(limit);
+        book.evaluate(&cache(value), Mono(0));
+        book.views().next().map(|(_, state, explain)| (state, explain.to_owned())).unwrap()
+    };
+    let never = "mlx.cache 600 B, under 1000 B; can never act: cache_limit is 1000 B";
+    assert_eq!(explain(1000, 600.0), (RuleState::Off, never.to_owned()));
+    assert_eq!(explain(1001, 600.0).0, RuleState::Inactive);
+    // The worker of before a reload may have a larger cache.
+    assert_eq!(explain(1000, 1500.0).0, RuleState::Pending);
+}

@@ -11,6 +11,7 @@ use super::ledger::Ledger;
 use super::memory_gate::spoken_bytes;
 use super::overlap::Phase;
 use super::retirement::{Purpose, Replacement};
+use super::rules::bytes;
 use super::succession::{Hold, Respawn};
 use super::time::{Mono, Now, Wall};
 use super::upgrade::Upgrade;
@@ -100,7 +101,7 @@ pub struct CompletedRestart {
     pub at: Wall,
     /// From the decision (or the death) to ready.
     pub took: Duration,
-    /// Seconds per phase.
+    /// Seconds per phase (`…_s`), tokens and requests, and what the two workers weighed (`…_bytes`).
     pub cost: BTreeMap<&'static str, f64>,
 }
 
@@ -147,6 +148,23 @@ impl CompletedRestart {
     }
 }
 
+impl CompletedRestart {
+    /// With what the old worker weighed at last and the new one when this was written, as far as that is known.
+    #[must_use]
+    pub fn weighed(mut self, before: Option<u64>, after: Option<u64>) -> Self {
+        for (name, bytes) in [(BEFORE, before), (AFTER, after)] {
+            if let Some(bytes) = bytes.filter(|bytes| *bytes > 0) {
+                #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^52")]
+                self.cost.insert(name, bytes as f64);
+            }
+        }
+        self
+    }
+}
+
+const BEFORE: &str = "footprint_before_bytes";
+const AFTER: &str = "footprint_after_bytes";
+
 /// When an overlap hand-over did what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OverlapTimes {
@@ -161,7 +179,8 @@ pub struct OverlapTimes {
 impl fmt::Display for CompletedRestart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: restarted in {} (", self.reason, spoken(self.took))?;
-        for (index, (name, seconds)) in self.cost.iter().enumerate() {
+        let costs = self.cost.iter().filter(|(name, _)| !name.ends_with("_bytes"));
+        for (index, (name, seconds)) in costs.enumerate() {
             if index > 0 {
                 f.write_str(", ")?;
             }
@@ -170,7 +189,11 @@ impl fmt::Display for CompletedRestart {
                 None => write!(f, "{} {seconds:.0}", name.replace('_', " "))?,
             }
         }
-        f.write_str(")")
+        f.write_str(")")?;
+        match (self.cost.get(BEFORE), self.cost.get(AFTER)) {
+            (Some(before), Some(after)) => write!(f, "; footprint {} → {}", bytes(*before), bytes(*after)),
+            _ => Ok(()),
+        }
     }
 }
 

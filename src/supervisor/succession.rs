@@ -175,6 +175,7 @@ impl Supervisor {
         let took = worker.load_time(now.mono);
         let message =
             format!("worker {generation} serves {model} with {} slots after {}", worker.slots(), spoken(took));
+        let footprint = worker.footprint_bytes;
         self.worker = Some(worker);
         self.learn_appetite(generation);
         self.unpark();
@@ -182,7 +183,8 @@ impl Supervisor {
         self.record("worker_ready", message.clone());
         let mut outcome = Outcome::new(OutcomeKind::Done, message).with_fact("load_s", took.as_secs_f64());
         if let Some(replacement) = self.replacement.take() {
-            let restart = CompletedRestart::sequential(&replacement, took, self.requests.interrupted_tokens(), now);
+            let restart = CompletedRestart::sequential(&replacement, took, self.requests.interrupted_tokens(), now)
+                .weighed(replacement.footprint_before, footprint);
             self.ledger.restarts += 1;
             self.record(RESTART_DONE, restart.to_string());
             for (name, value) in &restart.cost {
@@ -246,10 +248,11 @@ impl Supervisor {
     fn serving_worker_exited(&mut self, planned: bool, failure: Failure, exit: &Exit, now: Now) {
         let Some(worker) = self.worker.take() else { return };
         let generation = worker.generation;
-        let clears = std::mem::take(&mut self.awaiting_clear);
+        let clears = self.give_up_clearing();
         self.reply_all(clears, &Outcome::new(OutcomeKind::Failed, "the worker is gone"));
         if let Some(replacement) = self.replacement.as_mut() {
             replacement.gone_at.get_or_insert(now.mono);
+            replacement.footprint_before = worker.footprint_bytes;
         }
         if let Some(retirement) = self.retirement.take() {
             if !planned {
@@ -277,6 +280,7 @@ impl Supervisor {
             since: now.mono,
             stop_at: None,
             gone_at: Some(now.mono),
+            footprint_before: worker.footprint_bytes,
             planned: false,
         });
         // A hand-over whose successor fails is an outage, and shown and steered as one.

@@ -52,3 +52,13 @@ impl Add<Duration> for Wall {
         Self(self.0.saturating_add(millis(duration)))
     }
 }
+
+/// `3 s`, `14 min`, `2 h`: how long, for people.
+pub(super) fn spoken(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..120 => format!("{:.1} s", duration.as_secs_f64()),
+        120..7200 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3600),
+    }
+}

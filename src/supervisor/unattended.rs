@@ -6,7 +6,7 @@ use super::agenda::Choice;
 use super::memory_gate::{Machine, whole};
 use super::permits::{Permit, permit};
 use super::retirement::{Purpose, Retirement};
-use super::rules::Fired;
+use super::rules::{Fired, Parked};
 use super::time::{Mono, Now, Wall};
 use super::verbs::{Outcome, OutcomeKind, RestartAsked, Verb};
 use super::{Supervisor, recycle, spoken};
@@ -37,6 +37,7 @@ impl Supervisor {
     pub(super) fn sampled(&mut self, sample: &Sample, now: Now) {
         self.machine = Machine::of(sample, now.mono);
         self.kv_bytes = sample.get(Metric::KvBytes).map(whole);
+        self.footprint = sample.get(Metric::WorkerFootprint).map(|bytes| (whole(bytes), now.mono));
         if let (Some(worker), Some(speed)) = (&self.worker, sample.get(Metric::SpeedDecode))
             && let Some(ready_at) = worker.ready_at
         {
@@ -62,6 +63,9 @@ impl Supervisor {
                 Ok(()) => self.rules.acted(&rule, action, now.mono),
                 Err(why) => self.record("action_skipped", format!("{}: {why}", asked.reason)),
             }
+        }
+        for Parked { rule, why } in self.rules.take_parked() {
+            self.record("rule_parked", format!("{rule}: {why}"));
         }
     }
 
@@ -89,7 +93,7 @@ impl Supervisor {
         let deadline = now.mono + self.config.drain.grace;
         match action {
             Asked::ClearCache => {
-                self.clear_cache();
+                self.clear_cache(None, now.mono);
             }
             Asked::Restart(mode) => match state {
                 // Operators may cut a load, a backoff or parking short. Nobody else: it would loop, or bypass the budget.

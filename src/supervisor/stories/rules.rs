@@ -32,11 +32,99 @@ fn a_rule_clears_the_cache_and_again_only_after_its_cooldown() {
     let mut story = Story::serving_with(|config| config.rules = vec![cache_over_a_gib(Asked::ClearCache)]);
     story.sees_cache(TWO_GIB, 60);
     assert_eq!(story.worker_actions(), [clear_cache(1)]);
+    story.send(cleared(2 << 30, 2 << 30));
     story.sees_cache(TWO_GIB, 10);
     assert_eq!(story.worker_actions(), [clear_cache(1)]);
-    let cleared = Ok(CacheCleared { before_bytes: Some(2 << 30), after_bytes: Some(0) });
-    story.send(Event::CacheCleared { generation: Generation(1), result: cleared });
+    story.send(cleared(2 << 30, 0));
     assert!(story.records.iter().any(|(_, message)| message == "MLX cache: 2.0 GiB → 0 B"));
+}
+
+fn cleared(before: u64, after: u64) -> Event {
+    let result = Ok(CacheCleared { before_bytes: Some(before), after_bytes: Some(after) });
+    Event::CacheCleared { generation: Generation(1), result }
+}
+
+impl Story {
+    fn sees_footprint(&mut self, bytes: u32) {
+        let mut sample = Sample::default();
+        sample.set(Metric::WorkerFootprint, Some(f64::from(bytes) * f64::from(1 << 20)));
+        self.send(Event::Sampled { sample: Box::new(sample) });
+    }
+
+    fn remark(&self) -> Option<&str> {
+        self.records.iter().rev().find(|(kind, _)| *kind == "cache_cleared").map(|(_, message)| message.as_str())
+    }
+}
+
+#[test]
+fn a_clearing_is_proved_by_the_footprint_that_follows() {
+    let mut story = Story::serving();
+    story.sees_footprint(4096);
+    let operation = story.asks(Verb::ClearCache);
+    story.send(cleared(1 << 30, 0));
+    assert!(story.core.is_watching_memory(), "samples come quickly now");
+    story.pass(Duration::from_millis(250));
+    story.sees_footprint(4090);
+    assert_eq!(story.outcome(operation), None, "the system has not counted it off yet");
+    story.pass(Duration::from_millis(250));
+    story.sees_footprint(3080);
+    assert_eq!(story.message(operation), "MLX cache: 1.0 GiB → 0 B; footprint 4.0 GiB → 3.0 GiB after 0.5 s");
+    assert!(!story.core.is_watching_memory());
+}
+
+#[test]
+fn a_footprint_that_does_not_follow_is_told_after_four_seconds() {
+    let mut story = Story::serving();
+    story.sees_footprint(4096);
+    let operation = story.asks(Verb::ClearCache);
+    story.send(cleared(1 << 30, 0));
+    story.pass_s(1);
+    story.sees_footprint(4096);
+    story.pass_s(3);
+    let said = "MLX cache: 1.0 GiB → 0 B; footprint 4.0 GiB → 4.0 GiB after 4.0 s, less than was freed";
+    assert_eq!((story.message(operation), story.remark()), (said, Some(said)));
+}
+
+#[test]
+fn too_little_to_be_seen_is_not_looked_for() {
+    let mut story = Story::serving();
+    story.sees_footprint(4096);
+    let operation = story.asks(Verb::ClearCache);
+    story.send(cleared(1 << 20, 0));
+    assert_eq!(story.message(operation), "MLX cache: 1.0 MiB → 0 B");
+}
+
+#[test]
+fn who_asks_meanwhile_shares_the_clearing_and_who_asks_later_gets_another() {
+    let mut story = Story::serving();
+    story.sees_footprint(4096);
+    let (first, second) = (story.asks(Verb::ClearCache), story.asks(Verb::ClearCache));
+    assert_eq!(story.worker_actions(), [clear_cache(1)]);
+    story.send(cleared(1 << 30, 0));
+    let third = story.asks(Verb::ClearCache);
+    assert_eq!(story.worker_actions(), [clear_cache(1)]);
+    assert_eq!(story.outcome(first), Some(OutcomeKind::Done), "it need not wait for the footprint any longer");
+    assert_eq!((story.outcome(second), story.outcome(third)), (Some(OutcomeKind::Done), None));
+    story.crashes(1);
+    assert_eq!(story.outcome(third), Some(OutcomeKind::Failed));
+}
+
+#[test]
+fn a_restart_in_vain_is_not_repeated_for_ever() {
+    let restart = Asked::Restart(crate::config::RestartMode::Auto);
+    let mut story = Story::serving_with(|config| config.rules = vec![cache_over_a_gib(restart)]);
+    let mut generation = 1;
+    for _ in 0..600 {
+        story.sees_cache(TWO_GIB, 1);
+        if story.worker_actions() == [terminate(generation)] {
+            story.obeys(generation);
+            generation += 1;
+            story.becomes_ready(generation);
+            story.forget();
+        }
+    }
+    assert_eq!(generation, 4, "three restarts");
+    assert!(story.recorded("rule_parked"));
 }
 
 #[test]
@@ -110,8 +198,7 @@ fn the_verb_clear_cache_is_answered_by_result_failure_and_death() {
     let mut story = Story::serving();
     let ends: [fn(&mut Story); 3] = [
         |story| {
-            let result = Ok(CacheCleared { before_bytes: Some(1 << 30), after_bytes: Some(1 << 20) });
-            story.send(Event::CacheCleared { generation: Generation(1), result });
+            story.send(cleared(1 << 30, 1 << 20));
         },
         |story| {
             let result = Err("no answer in 2 s".to_owned());
