@@ -57,8 +57,7 @@ impl Supervisor {
             clearing.operations.extend(operation);
             return true;
         }
-        self.conclude_clearing(now);
-        let overtaken = self.give_up_clearing();
+        let overtaken = self.give_up_clearing(now);
         self.reply_all(overtaken, &Outcome::new(OutcomeKind::Failed, "another worker has taken over"));
         let footprint_before = self.footprint.map(|(bytes, _)| bytes);
         let operations = operation.into_iter().collect();
@@ -142,8 +141,9 @@ impl Supervisor {
         self.reply_all(clearing.operations, outcome);
     }
 
-    /// The worker is gone, or there will be none: nobody is told a result any more.
-    pub(super) fn give_up_clearing(&mut self) -> Vec<OperationId> {
+    /// The worker is gone, or there will be none. Returns whom nobody can tell a result any more.
+    pub(super) fn give_up_clearing(&mut self, now: Mono) -> Vec<OperationId> {
+        self.conclude_clearing(now);
         self.clearing.take().map_or_else(Vec::new, |clearing| clearing.operations)
     }
 }

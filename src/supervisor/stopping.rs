@@ -32,7 +32,7 @@ impl Supervisor {
         self.give_up_green("the daemon is stopping", now.mono);
         self.record("stopping", "asked to stop");
         let mut waiting = std::mem::take(&mut self.awaiting_ready);
-        waiting.append(&mut self.give_up_clearing());
+        waiting.append(&mut self.give_up_clearing(now.mono));
         waiting.extend(self.retirement.take().map_or_else(Vec::new, |retirement| retirement.operations));
         if let Some(Reclaim { then: Then::Retired(retirement), .. }) = self.reclaim.take() {
             waiting.extend(retirement.operations);

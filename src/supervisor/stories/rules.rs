@@ -86,6 +86,16 @@ fn a_footprint_that_does_not_follow_is_told_after_four_seconds() {
 }
 
 #[test]
+fn a_clearing_is_told_though_its_worker_ends_before_the_footprint_follows() {
+    let mut story = Story::serving();
+    story.sees_footprint(4096);
+    let operation = story.asks(Verb::ClearCache);
+    story.send(cleared(1 << 30, 0));
+    story.crashes(1);
+    assert_eq!((story.outcome(operation), story.remark()), (Some(OutcomeKind::Done), Some("MLX cache: 1.0 GiB → 0 B")));
+}
+
+#[test]
 fn too_little_to_be_seen_is_not_looked_for() {
     let mut story = Story::serving();
     story.sees_footprint(4096);
