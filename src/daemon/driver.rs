@@ -332,7 +332,8 @@ impl Driver {
         let snapshot = self.core.snapshot();
         let newest = self.serving_report();
         let uptime = snapshot.worker.as_ref().map(|worker| now.mono - worker.spawned_at).unwrap_or_default();
-        let sample = aside(|| self.sampler.sample(newest.as_ref(), uptime, &snapshot, now.mono));
+        let latencies = self.metrics.as_ref().map(|metrics| metrics.latencies()).unwrap_or_default();
+        let sample = aside(|| self.sampler.sample(newest.as_ref(), uptime, &snapshot, latencies, now.mono));
         let over = self.step(Event::Sampled { sample: Box::new(sample) });
         self.publish();
         over

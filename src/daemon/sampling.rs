@@ -7,6 +7,7 @@ use mlxsup_worker_api::WorkerStatus;
 use crate::memory::{Metric, Probe, ProbeError, Sample, WorkerReading};
 use crate::supervisor::snapshot::Snapshot;
 use crate::supervisor::{Mono, time::millis};
+use crate::telemetry::Latencies;
 
 /// Takes samples and remembers the last.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ impl Sampler {
         worker: Option<&(u32, Option<WorkerStatus>)>,
         uptime: Duration,
         core: &Snapshot,
+        latencies: Latencies,
         now: Mono,
     ) -> Sample {
         let reading = worker.map(|(pid, status)| WorkerReading { pid: *pid, status: status.as_ref(), uptime });
@@ -46,6 +48,9 @@ impl Sampler {
         crate::memory::pretence::overlay(&mut sample);
         sample.set(Metric::RequestsActive, Some(count(core.active)));
         sample.set(Metric::RequestsWaiting, Some(count(core.waiting)));
+        sample.set(Metric::LatencyTtftP50, latencies.first_token_p50);
+        sample.set(Metric::LatencyTtftP99, latencies.first_token_p99);
+        sample.set(Metric::LatencyTokenP50, latencies.token_p50);
         sample.set(Metric::RequestsRate, self.answered_rate(core.ledger.answered, now));
         if let Some((pid, Some(status))) = worker {
             let speed = self.decode_speed(*pid, status.counters.completion_tokens, now);

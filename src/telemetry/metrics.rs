@@ -5,7 +5,8 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -19,6 +20,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
+use super::recent_latency::{Latencies, RecentLatency};
 use super::token_gaps::TokenGaps;
 use crate::control::view::{STATES, Status};
 use crate::gateway::RequestRecord;
@@ -59,6 +61,7 @@ pub struct Metrics {
     tokens: Family<Kind, Counter>,
     restarts: Family<Cause, Counter>,
     continued: Counter,
+    recent: Mutex<RecentLatency>,
     clients: Mutex<BTreeSet<String>>,
 }
 
@@ -77,6 +80,7 @@ impl Metrics {
             tokens: Family::default(),
             restarts: Family::default(),
             continued: Counter::default(),
+            recent: Mutex::default(),
             clients: Mutex::default(),
             registry: Registry::default(),
         };
@@ -114,12 +118,29 @@ impl Metrics {
         observe(&self.time_to_first_token, record.ttft_ms);
         observe(&self.duration, Some(record.total_ms));
         self.token_gaps.add(&record.token_gaps);
+        if let Some(ms) = record.ttft_ms {
+            let gaps = &record.token_gaps;
+            #[expect(clippy::cast_precision_loss, reason = "milliseconds and tokens of a request, far below 2^52")]
+            let (first, gap) =
+                (ms as f64 / 1000.0, (gaps.count() > 0).then(|| gaps.sum_seconds() / gaps.count() as f64));
+            self.recent().add(first, gap, Instant::now());
+        }
         for (kind, count) in [("prompt", record.prompt_tokens), ("completion", record.completion_tokens)] {
             self.tokens.get_or_create(&Kind { kind }).inc_by(count);
         }
         if record.generations.len() > 1 {
             self.continued.inc();
         }
+    }
+
+    /// How fast answers came in the last five minutes.
+    #[must_use]
+    pub fn latencies(&self) -> Latencies {
+        self.recent().latencies(Instant::now())
+    }
+
+    fn recent(&self) -> MutexGuard<'_, RecentLatency> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a worker that was replaced. The first word of `reason` (`operator`, `schedule`, `rule`, `crash` …) is the cause.

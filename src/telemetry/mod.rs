@@ -6,6 +6,7 @@
 mod line;
 pub mod logging;
 pub mod metrics;
+mod recent_latency;
 pub mod requests_log;
 pub mod rotating_file;
 pub mod token_gaps;
@@ -13,6 +14,7 @@ pub mod worker_log;
 
 pub use logging::{Logging, LoggingError, StderrLog};
 pub use metrics::Metrics;
+pub use recent_latency::Latencies;
 pub use requests_log::RequestsLog;
 pub use rotating_file::RotatingFile;
 pub use token_gaps::TokenGaps;

@@ -120,3 +120,16 @@ fn chat_answers_in_the_terminal() {
     let said = service.ctl(&["chat", "hello"]).ok();
     assert_eq!(said.out.trim_end(), expected(4).trim_end());
 }
+
+#[test]
+fn how_fast_answers_come_is_a_metric_once_there_are_answers() {
+    let mut service = Service::serving("\"token_ms\":20", "");
+    let names = ["latency.ttft_p50", "latency.ttft_p99", "latency.token_p50"];
+    let before = service.wait_until("a sample", |status| status["memory"]["system.used"].is_number());
+    assert!(names.iter().all(|name| before["memory"][name].is_null()), "{}", before["memory"]);
+    let request = "{\"messages\":[],\"stream\":true,\"max_tokens\":5}";
+    assert_eq!(service.chat(request).answer().streamed(), expected(5));
+    let after = service.wait_until("latencies", |status| status["memory"][names[2]].is_number());
+    let [first, worst, gap] = names.map(|name| after["memory"][name].as_f64().unwrap());
+    assert!(first <= worst && (0.01..10.0).contains(&gap), "{}", after["memory"]);
+}
