@@ -180,6 +180,19 @@ impl FromStr for Metric {
     }
 }
 
+impl Serialize for Metric {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for Metric {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        name.parse().map_err(|_| D::Error::custom(format!("no metric is called {name}")))
+    }
+}
+
 /// One reading of everything at one instant. A metric that could not be read is absent, never 0.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::conditions::Learned;
 use super::ids::OperationId;
 use super::request::{Report, Submission};
 use super::verbs::Verb;
@@ -95,6 +96,11 @@ pub enum Event {
     Sampled {
         /// Absent metrics are absent.
         sample: Box<Sample>,
+    },
+    /// What the history says about the percentiles that rules compare with. It comes now and then.
+    Learned {
+        /// All of them; others are not known.
+        percentiles: Vec<Learned>,
     },
     /// A verb from the control socket; closes with `Reply`.
     Operator {

@@ -4,7 +4,7 @@
 //! the next worker would pass it too; two workers at once must pass the planner (planner.rs). Unknown numbers forbid
 //! nothing: an engine or system that does not report is not refused service.
 
-use super::rules::bytes;
+use super::conditions::bytes;
 use super::time::Mono;
 use super::{Appetite, Generation, Supervisor};
 use crate::memory::{Metric, Sample};

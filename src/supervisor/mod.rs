@@ -31,6 +31,7 @@ pub mod backoff;
 mod cache_clearing;
 pub mod canary;
 pub mod clients;
+pub mod conditions;
 mod configuration;
 mod drain;
 pub mod event;
@@ -269,6 +270,7 @@ impl Supervisor {
             Event::WorkerExited { generation, exit } => self.worker_exited(generation, &exit, now),
             Event::CacheCleared { generation, result } => self.cache_cleared(generation, &result, now.mono),
             Event::Sampled { sample } => self.sampled(&sample, now),
+            Event::Learned { percentiles } => self.rules.learn(percentiles),
             Event::Operator { operation, verb } => self.operator(operation, &verb, now),
             Event::ScheduleDue { name, nominal } => self.schedule_due(&name, nominal, now.mono),
             Event::ScheduleLeftOut { name, nominal } => self.schedule_done(&name, nominal),

@@ -14,10 +14,11 @@
 
 use std::time::Duration;
 
+use super::conditions::{self, Known, Learned};
 use super::time::Mono;
-use crate::config::{Action, Condition, Rule, Side, Threshold, action_name};
+use crate::config::{Action, Rule, action_name};
 use crate::control::view::RuleState;
-use crate::memory::{Metric, Sample, Unit};
+use crate::memory::Sample;
 
 /// Samples farther apart than this restart every dwell: nobody knows what happened in between.
 const SAMPLE_GAP: Duration = Duration::from_secs(5);
@@ -53,8 +54,7 @@ pub struct RuleBook {
     standings: Vec<Standing>,
     /// Rules parked since this was last asked for.
     parked: Vec<Parked>,
-    /// MLX never keeps more free buffers than this, bytes.
-    cache_limit: Option<u64>,
+    known: Known,
     last_sample: Option<Mono>,
     /// The last load or unload that a rule had done, and until when no rule may undo it.
     switched: Option<(Action, Mono)>,
@@ -95,15 +95,20 @@ impl RuleBook {
                 },
             })
             .collect();
-        let (last_sample, switched, cache_limit) = (old.last_sample, old.switched, old.cache_limit);
-        Self { standings, parked: Vec::new(), cache_limit, last_sample, switched }
+        let (last_sample, switched, known) = (old.last_sample, old.switched, old.known.clone());
+        Self { standings, parked: Vec::new(), known, last_sample, switched }
     }
 
     /// The same for a worker whose MLX cache is limited to this many bytes: a rule that waits for more says so.
     #[must_use]
     pub fn with_cache_limit(mut self, bytes: u64) -> Self {
-        self.cache_limit = Some(bytes);
+        self.known.cache_limit = Some(bytes);
         self
+    }
+
+    /// What the machine's history says about the percentiles that rules compare with, in place of what it said before.
+    pub fn learn(&mut self, learned: Vec<Learned>) {
+        self.known.learned = learned;
     }
 
     /// Evaluates every rule against one sample and returns those that act.
@@ -113,7 +118,7 @@ impl RuleBook {
         let mut fired = Vec::new();
         for standing in &mut self.standings {
             let before = standing.parked;
-            fired.extend(standing.evaluate(sample, self.cache_limit, gap, now));
+            fired.extend(standing.evaluate(sample, &self.known, gap, now));
             if standing.parked && !before {
                 self.parked.push(Parked { rule: standing.rule.name.clone(), why: standing.explain.clone() });
             }
@@ -163,11 +168,11 @@ impl RuleBook {
 }
 
 impl Standing {
-    fn evaluate(&mut self, sample: &Sample, cache_limit: Option<u64>, gap: bool, now: Mono) -> Option<Fired> {
+    fn evaluate(&mut self, sample: &Sample, known: &Known, gap: bool, now: Mono) -> Option<Fired> {
         let mut holds = true;
         let mut words = Vec::with_capacity(self.rule.when.len());
         for condition in &self.rule.when {
-            let judged = judge(condition, sample, self.engaged);
+            let judged = conditions::judge(condition, sample, known, self.engaged);
             words.push(judged.words);
             match judged.holds {
                 Some(held) => holds &= held,
@@ -179,7 +184,7 @@ impl Standing {
         }
         let words = words.join(" and ");
         if !holds {
-            let never = self.rule.when.iter().find_map(|condition| unreachable(condition, cache_limit));
+            let never = self.rule.when.iter().find_map(|condition| conditions::unreachable(condition, known));
             let (state, outlook) = match never {
                 Some(why) => (RuleState::Off, format!("can never act: {why}")),
                 None => (RuleState::Inactive, format!("would act after {} s", self.rule.dwell.as_secs())),
@@ -239,88 +244,6 @@ impl Standing {
         self.state = state;
         self.explain = explain;
     }
-}
-
-struct Judged {
-    /// `None` when it cannot be judged.
-    holds: Option<bool>,
-    words: String,
-}
-
-fn judge(condition: &Condition, sample: &Sample, engaged: bool) -> Judged {
-    let metric = condition.metric;
-    let Some(value) = sample.get(metric) else {
-        return Judged { holds: None, words: format!("{metric} is not reported here") };
-    };
-    // Once a rule holds it lets go only at the clear threshold: that is the hysteresis.
-    let (threshold, clearing) = match (&condition.clear, engaged) {
-        (Some(clear), true) => (clear, true),
-        _ => (&condition.threshold, false),
-    };
-    let Some(limit) = resolve(threshold, metric, sample) else {
-        return Judged { holds: None, words: format!("{metric}: learning, no history yet and no at_least") };
-    };
-    let holds = match condition.side {
-        Side::Above => value > limit,
-        Side::Below => value < limit,
-    };
-    let relation = match value.partial_cmp(&limit) {
-        Some(std::cmp::Ordering::Greater) => "over",
-        Some(std::cmp::Ordering::Less) => "under",
-        Some(std::cmp::Ordering::Equal) | None => "at",
-    };
-    let which = if clearing { "its clearing " } else { "" };
-    let words = format!("{metric} {}, {relation} {which}{}", quantity(value, metric), quantity(limit, metric));
-    Judged { holds: Some(holds), words }
-}
-
-/// Why a condition that does not hold never will.
-fn unreachable(condition: &Condition, cache_limit: Option<u64>) -> Option<String> {
-    let Condition { metric: Metric::MlxCache, side: Side::Above, threshold: Threshold::Fixed(limit), .. } = condition
-    else {
-        return None;
-    };
-    #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^52")]
-    let most = cache_limit? as f64;
-    (most <= *limit).then(|| format!("cache_limit is {}", bytes(most)))
-}
-
-fn resolve(threshold: &Threshold, metric: Metric, sample: &Sample) -> Option<f64> {
-    match threshold {
-        Threshold::Fixed(value) => Some(*value),
-        Threshold::OfMemory(share) if metric.unit() == Unit::Bytes => {
-            sample.get(Metric::SystemTotal).map(|total| total * share)
-        }
-        Threshold::OfMemory(_) => None,
-        // Until history exists, only the floor is known.
-        Threshold::Percentile { at_least, .. } => *at_least,
-    }
-}
-
-/// A number in a metric's unit, for people.
-#[must_use]
-pub fn quantity(value: f64, metric: Metric) -> String {
-    match metric.unit() {
-        Unit::Bytes => bytes(value),
-        Unit::BytesPerSecond => format!("{}/s", bytes(value)),
-        Unit::Percent => format!("{value:.1} %"),
-        Unit::Seconds => format!("{value:.1} s"),
-        Unit::Count => format!("{value}"),
-        Unit::PerSecond => format!("{value:.1}/s"),
-    }
-}
-
-/// Bytes in the largest binary unit that leaves at least 1.
-#[must_use]
-pub fn bytes(value: f64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut value = value;
-    let mut unit = 0;
-    while value.abs() >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{value:.0} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
 #[cfg(test)]

@@ -1,4 +1,6 @@
 use super::*;
+use crate::config::{Condition, Side, Threshold};
+use crate::memory::Metric;
 
 fn rule(actions: Vec<Action>) -> Rule {
     Rule {
@@ -139,4 +141,60 @@ fn a_rule_that_waits_for_more_than_the_limit_says_so() {
     assert_eq!(explain(1001, 600.0).0, RuleState::Inactive);
     // The worker of before a reload may have a larger cache.
     assert_eq!(explain(1000, 1500.0).0, RuleState::Pending);
+}
+
+const WEEK: Duration = Duration::from_secs(7 * 86_400);
+
+fn unusual(at_least: Option<f64>) -> RuleBook {
+    let mut rule = rule(vec![Action::Warn]);
+    let threshold = Threshold::Percentile { percentile: 99.0, of: WEEK, factor: 1.1, at_least };
+    rule.when[0].threshold = threshold;
+    RuleBook::new(&[rule], &RuleBook::default())
+}
+
+fn learned(value: f64, recorded: Duration) -> Vec<Learned> {
+    vec![Learned { metric: Metric::MlxCache, percentile: 99.0, of: WEEK, value: Some(value), recorded }]
+}
+
+fn said(book: &mut RuleBook, value: f64) -> (RuleState, String) {
+    book.evaluate(&cache(value), Mono(0));
+    book.views().next().map(|(_, state, explain)| (state, explain.to_owned())).unwrap()
+}
+
+#[test]
+fn a_percentile_counts_once_a_quarter_of_its_time_is_recorded() {
+    let mut book = unusual(None);
+    let (state, why) = said(&mut book, 2000.0);
+    assert_eq!(state, RuleState::Off);
+    assert_eq!(why, "mlx.cache: learning, 0.0 s of the 42 h it needs are recorded, and it has no at_least");
+    book.learn(learned(1000.0, WEEK / 4 - Duration::from_secs(10)));
+    assert_eq!(said(&mut book, 2000.0).0, RuleState::Off);
+    book.learn(learned(1000.0, WEEK / 4));
+    assert_eq!(said(&mut book, 1101.0).0, RuleState::Pending, "the percentile and ten percent");
+    let mut book = unusual(None);
+    book.learn(learned(1000.0, WEEK));
+    assert_eq!(
+        said(&mut book, 1099.0),
+        (RuleState::Inactive, "mlx.cache 1.1 KiB, under 1.1 KiB; would act after 3 s".to_owned())
+    );
+}
+
+#[test]
+fn at_least_holds_while_learning_and_is_a_floor_afterwards() {
+    let mut book = unusual(Some(5000.0));
+    assert_eq!(said(&mut book, 4999.0).0, RuleState::Inactive);
+    book.learn(learned(1000.0, WEEK));
+    assert_eq!(said(&mut book, 4999.0).0, RuleState::Inactive, "a quiet week makes no nervous rule");
+    book.learn(learned(6000.0, WEEK));
+    assert_eq!(said(&mut book, 6000.0).0, RuleState::Inactive);
+    assert_eq!(said(&mut book, 6601.0).0, RuleState::Pending);
+}
+
+#[test]
+fn a_percentile_of_another_time_is_not_taken() {
+    let mut book = unusual(None);
+    let mut other = learned(1000.0, WEEK);
+    other[0].of = WEEK / 7;
+    book.learn(other);
+    assert_eq!(said(&mut book, 2000.0).0, RuleState::Off);
 }

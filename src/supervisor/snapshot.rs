@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::conditions::bytes;
 use super::failure::Failure;
 use super::ledger::Ledger;
 use super::memory_gate::spoken_bytes;
 use super::overlap::Phase;
 use super::retirement::{Purpose, Replacement};
-use super::rules::bytes;
 use super::succession::{Hold, Respawn};
 use super::time::{Mono, Now, Wall};
 use super::upgrade::Upgrade;

@@ -230,6 +230,7 @@ impl Model {
             Event::Submitted { .. }
             | Event::Adopted { .. }
             | Event::Sampled { .. }
+            | Event::Learned { .. }
             | Event::Operator { .. }
             | Event::ScheduleDue { .. }
             | Event::ScheduleLeftOut { .. }
@@ -340,6 +341,7 @@ impl Model {
             | Event::ScheduleDue { .. }
             | Event::ScheduleLeftOut { .. }
             | Event::ModelMeasured { .. }
+            | Event::Learned { .. }
             | Event::Tick => {}
         }
         Ok(before)

@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use mlxsup::config::{self, Config};
+use mlxsup::memory::Metric;
 
 use crate::dice::Dice;
 
@@ -114,6 +116,9 @@ fn schedules(dice: &mut Dice, body: &mut String) {
     }
 }
 
+/// What some worlds' rules compare with: the metric, the percentile, and of how much history.
+pub const UNUSUAL: (Metric, f64, Duration) = (Metric::WorkerFootprint, 95.0, Duration::from_secs(86_400));
+
 fn rules(dice: &mut Dice, body: &mut String) {
     let mut add = |name: &str, when: &str, dwell: &str, action: &str, cooldown: &str| {
         let _ = write!(
@@ -130,6 +135,13 @@ fn rules(dice: &mut Dice, body: &mut String) {
         let above = dice.pick(&["1GiB", "30GiB"]);
         let when = format!("{{ metric = \"system.available\", above = \"{above}\" }}");
         add("roomy", &when, "30s", "\"load\"", "10m");
+    }
+    if dice.chance(150) {
+        let floor = dice.pick(&["", ", at_least = \"20GiB\""]);
+        let (percentile, of) = (UNUSUAL.1, "1d");
+        let above = format!("{{ percentile = {percentile}, of = \"{of}\", plus = \"10%\"{floor} }}");
+        let when = format!("{{ metric = \"worker.footprint\", above = {above} }}");
+        add("unusual", &when, "30s", dice.pick(&["[\"clear-cache\", \"restart\"]", "\"warn\""]), "10m");
     }
     if dice.chance(250) {
         let when = "{ metric = \"system.available\", below = \"3GiB\", clear_above = \"5GiB\" }";

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use mlxsup::daemon::recording::Recorder;
 use mlxsup::daemon::timetable::{Reached, Timetable};
+use mlxsup::supervisor::conditions::Learned;
 use mlxsup::supervisor::{Event, Mono, Now, Persistent, Supervisor, Wall};
 
 use crate::clients::{Nature, Session};
@@ -14,7 +15,7 @@ use crate::dice::Dice;
 use crate::machine::{GIB, Machine};
 use crate::model::Model;
 use crate::process::{Load, Process};
-use crate::settings::{MODELS, Settings, parsed};
+use crate::settings::{MODELS, Settings, UNUSUAL, parsed};
 use crate::timeline::{Happening, How, Timeline};
 use crate::trace::Trace;
 
@@ -253,7 +254,20 @@ impl World {
         let footprint = serving.map(|process| process.footprint(self.now));
         let mut sample = self.machine.sample(held, wired, footprint);
         self.model.requests_in_sample(&mut sample);
+        if let Some(footprint) = footprint.filter(|_| self.dice.chance(10)) {
+            self.learn(footprint)?;
+        }
         self.feed(Event::Sampled { sample: Box::new(sample) })
+    }
+
+    /// A word about the history: more or less of it, with a percentile somewhere about the present.
+    fn learn(&mut self, footprint: u64) -> Verdict {
+        let (metric, percentile, of) = UNUSUAL;
+        #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^52")]
+        let value = (footprint / 100 * self.dice.between(50, 120)) as f64;
+        let value = Some(value).filter(|_| self.dice.chance(900));
+        let recorded = Duration::from_secs(self.dice.below(of.as_secs()));
+        self.feed(Event::Learned { percentiles: vec![Learned { metric, percentile, of, value, recorded }] })
     }
 
     pub fn held_by_workers(&self) -> (u64, u64) {

@@ -1,0 +1,148 @@
+//! One condition of a rule against one sample, in numbers and in words.
+//!
+//! Owns what a threshold means: a number, a share of the machine's memory, or a percentile of its own history, which the
+//! outside looks up now and then.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::spoken;
+use crate::config::{Condition, Side, Threshold};
+use crate::memory::{Metric, Sample, Unit};
+
+/// So many parts of a percentile's history have to be recorded, of which one is enough.
+const LEARNT_FRACTION: u32 = 4;
+
+/// A percentile of the machine's own history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Learned {
+    /// Of what.
+    pub metric: Metric,
+    /// 0–100.
+    pub percentile: f64,
+    /// How much history was asked for.
+    pub of: Duration,
+    /// In the metric's unit; `None` while nothing is recorded.
+    pub value: Option<f64>,
+    /// How much of that time is recorded.
+    pub recorded: Duration,
+}
+
+/// What rules know besides the sample.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Known {
+    /// MLX never keeps more free buffers than this, bytes.
+    pub cache_limit: Option<u64>,
+    /// Looked up for the percentiles that rules name.
+    pub learned: Vec<Learned>,
+}
+
+impl Known {
+    fn about(&self, metric: Metric, percentile: f64, of: Duration) -> Option<&Learned> {
+        let same = |learned: &&Learned| {
+            learned.metric == metric && learned.percentile.to_bits() == percentile.to_bits() && learned.of == of
+        };
+        self.learned.iter().find(same)
+    }
+}
+
+/// What became of a condition.
+pub(super) struct Judged {
+    /// `None` when it cannot be judged.
+    pub holds: Option<bool>,
+    /// The arithmetic.
+    pub words: String,
+}
+
+/// Compares a metric with its threshold; `engaged` rules let go at the clearing one.
+pub(super) fn judge(condition: &Condition, sample: &Sample, known: &Known, engaged: bool) -> Judged {
+    let metric = condition.metric;
+    let Some(value) = sample.get(metric) else {
+        return Judged { holds: None, words: format!("{metric} is not reported here") };
+    };
+    // Once a rule holds it lets go only at the clear threshold: that is the hysteresis.
+    let (threshold, clearing) = match (&condition.clear, engaged) {
+        (Some(clear), true) => (clear, true),
+        _ => (&condition.threshold, false),
+    };
+    let limit = match resolve(threshold, metric, sample, known) {
+        Ok(limit) => limit,
+        Err(why) => return Judged { holds: None, words: format!("{metric}: {why}") },
+    };
+    let holds = match condition.side {
+        Side::Above => value > limit,
+        Side::Below => value < limit,
+    };
+    let relation = match value.partial_cmp(&limit) {
+        Some(std::cmp::Ordering::Greater) => "over",
+        Some(std::cmp::Ordering::Less) => "under",
+        Some(std::cmp::Ordering::Equal) | None => "at",
+    };
+    let which = if clearing { "its clearing " } else { "" };
+    let words = format!("{metric} {}, {relation} {which}{}", quantity(value, metric), quantity(limit, metric));
+    Judged { holds: Some(holds), words }
+}
+
+/// Why a condition that does not hold never will.
+pub(super) fn unreachable(condition: &Condition, known: &Known) -> Option<String> {
+    let Condition { metric: Metric::MlxCache, side: Side::Above, threshold: Threshold::Fixed(limit), .. } = condition
+    else {
+        return None;
+    };
+    #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^52")]
+    let most = known.cache_limit? as f64;
+    (most <= *limit).then(|| format!("cache_limit is {}", bytes(most)))
+}
+
+/// The number a threshold stands for, or why there is none.
+fn resolve(threshold: &Threshold, metric: Metric, sample: &Sample, known: &Known) -> Result<f64, String> {
+    match threshold {
+        Threshold::Fixed(value) => Ok(*value),
+        Threshold::OfMemory(share) if metric.unit() == Unit::Bytes => {
+            let total = sample.get(Metric::SystemTotal);
+            total.map(|total| total * share).ok_or_else(|| "the machine's memory is not reported here".to_owned())
+        }
+        Threshold::OfMemory(_) => Err("a share of the machine's memory says nothing about it".to_owned()),
+        Threshold::Percentile { percentile, of, factor, at_least } => {
+            let learned = known.about(metric, *percentile, *of);
+            let taught = learned.filter(|learned| learned.recorded * LEARNT_FRACTION >= *of);
+            match (taught.and_then(|learned| learned.value).map(|value| value * factor), at_least) {
+                (Some(value), Some(floor)) => Ok(value.max(*floor)),
+                (Some(value), None) => Ok(value),
+                (None, Some(floor)) => Ok(*floor),
+                (None, None) => {
+                    let recorded = learned.map(|learned| learned.recorded).unwrap_or_default();
+                    let (recorded, needed) = (spoken(recorded), spoken(*of / LEARNT_FRACTION));
+                    Err(format!("learning, {recorded} of the {needed} it needs are recorded, and it has no at_least"))
+                }
+            }
+        }
+    }
+}
+
+/// A number in a metric's unit, for people.
+#[must_use]
+pub fn quantity(value: f64, metric: Metric) -> String {
+    match metric.unit() {
+        Unit::Bytes => bytes(value),
+        Unit::BytesPerSecond => format!("{}/s", bytes(value)),
+        Unit::Percent => format!("{value:.1} %"),
+        Unit::Seconds => format!("{value:.1} s"),
+        Unit::Count => format!("{value}"),
+        Unit::PerSecond => format!("{value:.1}/s"),
+    }
+}
+
+/// Bytes in the largest binary unit that leaves at least 1.
+#[must_use]
+pub fn bytes(value: f64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = value;
+    let mut unit = 0;
+    while value.abs() >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{value:.0} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
