@@ -248,10 +248,11 @@ fn exceptions_give_their_reason() {
 
 #[test]
 fn no_source_file_is_forgotten() {
-    let manifests: String = ["Cargo.toml", "worker/Cargo.toml", "worker/api/Cargo.toml", "fuzz/Cargo.toml"]
-        .iter()
-        .filter_map(|path| text_of_optional(path))
-        .collect();
+    let manifests: String =
+        ["Cargo.toml", "worker/Cargo.toml", "worker/api/Cargo.toml", "worker/fit/Cargo.toml", "fuzz/Cargo.toml"]
+            .iter()
+            .filter_map(|path| text_of_optional(path))
+            .collect();
     let path_attributes: String = rust_files()
         .iter()
         .filter_map(|path| text_of(path))

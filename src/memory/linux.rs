@@ -7,9 +7,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use mlxsup_fit::cgroup::{self, Level};
 use nix::unistd::{SysconfVar, sysconf};
 
-use super::cgroup::{self, Level};
 use super::probe::{HostReading, MemoryReading, ProbeError};
 use super::process::{ProcessUsage, StartId};
 use super::procfs::{self, MmStat, Pressure};

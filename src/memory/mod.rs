@@ -3,7 +3,7 @@
 //! Owns the metric names and the probes; decides nothing: rules live in [`crate::supervisor`].
 //!
 //! ```text
-//! probe ── host reading ──── linux (procfs, cgroup) · darwin (darwin_ffi, activity_monitor)
+//! probe ── host reading ──── linux (procfs; control groups: mlxsup_fit) · darwin (darwin_ffi, activity_monitor)
 //!   │  └── worker reading ── linux · darwin, merged with what the worker says about itself
 //!   └── rates of cumulative counters, footprint peak and growth
 //! process ── the same kernel facts for one pid, for identity, liveness and the stop ladder
@@ -12,8 +12,6 @@
 #[cfg(any(target_os = "macos", test))]
 mod activity_monitor;
 pub(crate) mod allocator_ffi;
-#[cfg(target_os = "linux")]
-mod cgroup;
 #[cfg(target_os = "macos")]
 mod darwin;
 #[cfg(target_os = "macos")]

@@ -12,7 +12,6 @@
 
 pub mod board;
 pub mod engine;
-pub mod gguf;
 pub mod last_exit;
 pub mod launch;
 pub mod limits;
@@ -22,3 +21,5 @@ pub mod openai;
 pub mod sampling;
 pub mod serve;
 pub mod text;
+
+pub use mlxsup_fit::gguf;

@@ -103,8 +103,8 @@ impl EngineHandle {
 
     /// Tokens (prompt + answer) one request may use.
     #[must_use]
-    pub const fn context_tokens(&self) -> u32 {
-        self.context
+    pub fn context_tokens(&self) -> u32 {
+        self.board.model.get().map_or(self.context, |facts| facts.context_tokens)
     }
 
     /// Token ids the model knows.
@@ -124,7 +124,7 @@ impl EngineHandle {
     /// # Errors
     /// [`Refusal::Context`] or [`Refusal::Memory`], with the arithmetic.
     pub fn check(&self, prompt: usize) -> Result<(), Refusal> {
-        let context = self.context;
+        let context = self.context_tokens();
         if prompt >= context as usize {
             return Err(Refusal::Context { context, prompt });
         }

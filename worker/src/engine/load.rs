@@ -8,12 +8,11 @@ use mlxsup_worker_api::{MemoryFacts, ModelFacts, Phase, Settings};
 
 use super::EngineError;
 use crate::board::Board;
-use crate::limits::{self, Limits, Machine};
+use mlxsup_fit::{Budget, Machine};
+
+use crate::limits::{self, Limits};
 use crate::model::{KvCache, Model, OpenedModel, Plan, Precision, Segment};
 
-/// Sequences decoded together by default.
-const SLOTS_CPU: u32 = 4;
-const SLOTS_GPU: u32 = 8;
 /// Largest accepted `slots`.
 const MOST_SLOTS: u32 = 256;
 /// Smallest accepted `context`: one token of prompt and one of answer.
@@ -31,7 +30,8 @@ pub(super) struct Loaded {
     pub(super) memory_limit: u64,
 }
 
-/// Tokens one request may use: as configured, within what the model was made for.
+/// Tokens one request may use at most: as configured, within what the model was made for. Memory may allow less, which
+/// is known once the device is.
 ///
 /// # Errors
 /// When `slots` or `context` are outside what the engine can do.
@@ -53,17 +53,14 @@ pub(super) fn context(settings: &Settings, model: &OpenedModel) -> Result<u32, E
     }
 }
 
-pub(super) fn load(
-    settings: &Settings,
-    opened: &OpenedModel,
-    context: u32,
-    board: &Board,
-) -> Result<Loaded, EngineError> {
+pub(super) fn load(settings: &Settings, opened: &OpenedModel, board: &Board) -> Result<Loaded, EngineError> {
     let started = Instant::now();
-    let machine = Machine::select(settings.device)?;
-    let slots = settings.slots.unwrap_or(if machine.gpu { SLOTS_GPU } else { SLOTS_CPU });
-    let plan = Plan::new(opened, !machine.gpu, Limits::memory_bytes(settings, &machine));
-    let limits = Limits::new(settings, &machine, plan.weights_bytes);
+    let machine = limits::select(settings.device)?;
+    let budget = limits::budget(settings, &machine, &opened.costs);
+    let (slots, context) = (budget.slots, budget.context);
+    let costs = &opened.costs;
+    let plan = Plan::new(costs.stored_bytes, costs.unpacked_bytes, !machine.gpu, budget.memory_limit.bytes);
+    let limits = Limits::new(settings, &budget);
     limits.apply(&machine)?;
     publish_limits(board, &limits, &machine);
     board.bytes_total.store(plan.stored_bytes, Relaxed);
@@ -71,8 +68,9 @@ pub(super) fn load(
     tracing::info!(
         model = %opened.source.path().display(), device = device_name(&machine), stored_bytes = plan.stored_bytes,
         weights_bytes = plan.weights_bytes, memory_limit = limits.memory_bytes, cache_limit = limits.cache_bytes,
-        wired_limit = limits.wired_bytes, "loading"
+        wired_limit = limits.wired_bytes, slots, context, "loading"
     );
+    tell(&budget);
 
     let model = Model::load(opened, plan.precision, &mut |bytes| {
         // Scales that the file packs into its blocks count a little more in MLX's layout.
@@ -106,6 +104,18 @@ pub(super) fn load(
     publish_counters(board, 0);
     tracing::info!(load_ms = loaded_in.as_millis(), warm_up_ms = (started.elapsed() - loaded_in).as_millis(), "ready");
     Ok(Loaded { model, slots, context, on_gpu: machine.gpu, weights_bytes, memory_limit: limits.memory_bytes })
+}
+
+/// The sums behind the limits, one line each.
+fn tell(budget: &Budget) {
+    tracing::info!("{}", budget.memory_limit);
+    if let Some(wired) = &budget.wired_limit {
+        tracing::info!("{wired}");
+    }
+    tracing::info!("{}", budget.pool);
+    if budget.too_big_by.is_some() {
+        tracing::warn!("the model is too big for its memory limit: {}", budget.need);
+    }
 }
 
 /// A prefill and a token, which compile kernels where the backend does that on first use.
@@ -142,7 +152,7 @@ fn publish_limits(board: &Board, limits: &Limits, machine: &Machine) {
         facts.wired_limit_bytes = limits.wired_bytes;
         facts.cache_limit_bytes = Some(limits.cache_bytes);
         facts.memory_limit_bytes = Some(limits.memory_bytes);
-        facts.recommended_working_set_bytes = machine.recommended_working_set_bytes;
+        facts.recommended_working_set_bytes = machine.working_set_bytes();
     });
 }
 

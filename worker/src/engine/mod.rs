@@ -98,7 +98,7 @@ fn begin(settings: &Settings, board: &Arc<Board>) -> Result<Started, EngineError
                 board.phase.send_replace((Phase::Failed, Some(why)));
             };
             let run = AssertUnwindSafe(|| {
-                let loaded = load::load(&settings, &opened, context, &board)?;
+                let loaded = load::load(&settings, &opened, &board)?;
                 board.phase.send_replace((Phase::Ready, None));
                 turn::Engine::new(loaded, &settings, &board, receiver).run();
                 Ok::<(), EngineError>(())

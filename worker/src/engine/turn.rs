@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
 use mlx_rs::{Array, memory};
+use mlxsup_fit::budget::{CHUNK_CPU, CHUNK_GPU};
 use mlxsup_worker_api::settings::Limits;
 use mlxsup_worker_api::{MemoryFacts, Settings};
 
@@ -16,10 +17,6 @@ use super::running::{Progress, Running};
 use crate::board::Board;
 use crate::limits;
 use crate::model::{Model, Segment};
-
-/// Prompt tokens fed in one turn: a decode step waits no longer than this takes.
-const CHUNK_CPU: usize = 256;
-const CHUNK_GPU: usize = 512;
 
 /// The engine thread's state.
 pub(super) struct Engine<'b> {
@@ -32,6 +29,7 @@ pub(super) struct Engine<'b> {
     set: Vec<Running>,
     slots: usize,
     context: u32,
+    /// Prompt tokens fed in one turn: a decode step waits no longer than this takes.
     chunk: usize,
     weights_bytes: u64,
     memory_limit: u64,
@@ -50,7 +48,7 @@ impl<'b> Engine<'b> {
             set: Vec::new(),
             slots: loaded.slots as usize,
             context: loaded.context,
-            chunk: if loaded.on_gpu { CHUNK_GPU } else { CHUNK_CPU },
+            chunk: (if loaded.on_gpu { CHUNK_GPU } else { CHUNK_CPU }) as usize,
             weights_bytes: loaded.weights_bytes,
             memory_limit: loaded.memory_limit,
             clear_after: settings.clear_cache_after_tokens as usize,

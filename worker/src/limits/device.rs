@@ -4,41 +4,39 @@
 use std::ffi::CStr;
 
 use mlx_rs::error::Exception;
+use mlxsup_fit::{Machine, Source, WorkingSet};
 
-/// A device and its memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Machine {
-    /// The model runs on a GPU.
-    pub gpu: bool,
-    /// Model and system share one memory.
-    pub unified: bool,
-    /// Weights can be kept resident: by a residency budget, or by locking pages.
-    pub can_wire: bool,
-    /// Physical memory the model lives in.
-    pub total_bytes: u64,
-    /// What the device recommends as its largest working set (Metal).
-    pub recommended_working_set_bytes: Option<u64>,
+/// The device's memory and the machine's.
+pub(super) fn ask(gpu: bool) -> Machine {
+    let recommended = gpu.then(|| device_fact(c"max_recommended_working_set_size")).flatten();
+    let unified = !gpu || recommended.is_some();
+    let device_total = gpu.then(|| device_fact(if unified { c"memory_size" } else { c"total_memory" })).flatten();
+    let total = device_total.or_else(physical_memory).unwrap_or(0);
+    let allowed = if unified { group_limit(total) } else { None };
+    Machine {
+        gpu,
+        unified,
+        can_wire: unified && (gpu || cfg!(target_os = "linux")),
+        total_bytes: allowed.unwrap_or(total),
+        limited_by_group: allowed.is_some(),
+        working_set: recommended.map(|bytes| WorkingSet { bytes, source: Source::Reported }),
+    }
 }
 
-impl Machine {
-    pub(super) fn ask(gpu: bool) -> Self {
-        let recommended = gpu.then(|| device_fact(c"max_recommended_working_set_size")).flatten();
-        let unified = !gpu || recommended.is_some();
-        let device_total = gpu.then(|| device_fact(if unified { c"memory_size" } else { c"total_memory" })).flatten();
-        Self {
-            gpu,
-            unified,
-            can_wire: unified && (gpu || cfg!(target_os = "linux")),
-            total_bytes: device_total.or_else(physical_memory).unwrap_or(0),
-            recommended_working_set_bytes: recommended,
-        }
-    }
+/// Wiring means locking pages here.
+#[must_use]
+pub const fn locks_pages(machine: &Machine) -> bool {
+    !machine.gpu && cfg!(target_os = "linux")
+}
 
-    /// Wiring means locking pages here.
-    #[must_use]
-    pub const fn locks_pages(&self) -> bool {
-        !self.gpu && cfg!(target_os = "linux")
-    }
+#[cfg(target_os = "linux")]
+fn group_limit(total: u64) -> Option<u64> {
+    mlxsup_fit::cgroup::limit(total)
+}
+
+#[cfg(not(target_os = "linux"))]
+const fn group_limit(_total: u64) -> Option<u64> {
+    None
 }
 
 /// True when MLX's default device is a GPU. Asked before anything changes the default.

@@ -6,19 +6,18 @@
 //! | cache | freed buffers MLX may keep for reuse |
 //! | memory | MLX's back-pressure (it never refuses because of it), and the engine's own admission budget |
 //!
-//! Automatic values depend on machine and model only, never on what happens to be free. Does not own admission: the
-//! engine compares sequences with the memory limit.
+//! Automatic values come from `mlxsup_fit`, which depends on machine and model only, never on what happens to be free. Does
+//! not own admission: the engine compares sequences with the memory limit.
 
 mod device;
 mod lock;
 
 use mlx_rs::{Array, memory};
+use mlxsup_fit::{Budget, Engine, Machine, Question};
 use mlxsup_worker_api::settings::Device;
 use mlxsup_worker_api::{MemoryFacts, Settings, WiredLimit};
 
-pub use device::Machine;
-
-const GIB: u64 = 1 << 30;
+use device::locks_pages;
 
 /// Why limits or device could not be set.
 #[derive(Debug, thiserror::Error)]
@@ -47,82 +46,53 @@ pub struct Limits {
     pub wired_bytes: Option<u64>,
 }
 
-impl Machine {
-    /// Makes the configured device MLX's default and asks it about memory. Call on the engine thread, first of all.
-    ///
-    /// # Errors
-    /// [`LimitsError::NoGpu`], or MLX's own.
-    pub fn select(wanted: Device) -> Result<Self, LimitsError> {
-        let failed = |error: mlx_rs::error::Exception| LimitsError::Mlx {
-            what: "to name its device".to_owned(),
-            message: error.what().to_owned(),
-        };
-        // Also installs mlx-rs's error handler; mlx-c's own would end the process.
-        memory::active_memory().map_err(failed)?;
-        let has_gpu = device::default_is_gpu().map_err(failed)?;
-        let gpu = match wanted {
-            Device::Gpu if !has_gpu => return Err(LimitsError::NoGpu),
-            Device::Gpu | Device::Auto => has_gpu,
-            Device::Cpu => false,
-        };
-        mlx_rs::Device::set_default(&if gpu { mlx_rs::Device::gpu() } else { mlx_rs::Device::cpu() });
-        Ok(Self::ask(gpu))
-    }
+/// Makes the configured device MLX's default and asks it about memory. Call on the engine thread, first of all.
+///
+/// # Errors
+/// [`LimitsError::NoGpu`], or MLX's own.
+pub fn select(wanted: Device) -> Result<Machine, LimitsError> {
+    let failed = |error: mlx_rs::error::Exception| LimitsError::Mlx {
+        what: "to name its device".to_owned(),
+        message: error.what().to_owned(),
+    };
+    // Also installs mlx-rs's error handler; mlx-c's own would end the process.
+    memory::active_memory().map_err(failed)?;
+    let has_gpu = device::default_is_gpu().map_err(failed)?;
+    let gpu = match wanted {
+        Device::Gpu if !has_gpu => return Err(LimitsError::NoGpu),
+        Device::Gpu | Device::Auto => has_gpu,
+        Device::Cpu => false,
+    };
+    mlx_rs::Device::set_default(&if gpu { mlx_rs::Device::gpu() } else { mlx_rs::Device::cpu() });
+    Ok(device::ask(gpu))
+}
 
-    /// Bytes left to the system and everything else.
-    #[must_use]
-    pub fn reserve_bytes(&self) -> u64 {
-        (8 * GIB).max(self.total_bytes / 100 * 12)
+/// What `settings` come to for a model on this machine: the same arithmetic as everywhere else.
+#[must_use]
+pub fn budget(settings: &Settings, machine: &Machine, costs: &mlxsup_fit::Model) -> Budget {
+    Question {
+        model: costs,
+        machine,
+        engine: Engine::Native,
+        slots: settings.slots,
+        context: settings.context,
+        wired_limit: settings.wired_limit,
+        memory_limit: settings.memory_limit_bytes,
     }
-
-    /// `memory_limit = "auto"`: all but the reserve, and on small machines at least half of it.
-    #[must_use]
-    pub fn memory_limit(&self) -> u64 {
-        let left = self.total_bytes.saturating_sub(self.reserve_bytes());
-        let most = left.max(self.total_bytes / 2);
-        if self.unified { most } else { self.total_bytes / 100 * 95 }
-    }
-
-    /// `wired_limit = "auto"` for a model of `resident` bytes (weights and fixed state): no more than the device
-    /// recommends, and never into the reserve.
-    #[must_use]
-    pub fn wired_limit(&self, resident: u64) -> u64 {
-        let cap = self.total_bytes.saturating_sub(self.reserve_bytes());
-        resident.min(cap).min(self.recommended_working_set_bytes.unwrap_or(u64::MAX))
-    }
+    .answer()
 }
 
 impl Limits {
-    /// The memory limit that `settings` mean on `machine`, whatever the model.
+    /// The limits of this budget. Calls nothing.
     #[must_use]
-    pub fn memory_bytes(settings: &Settings, machine: &Machine) -> u64 {
-        settings.memory_limit_bytes.unwrap_or_else(|| machine.memory_limit())
-    }
-
-    /// What `settings` mean on `machine` for a model of `resident` bytes. Calls nothing.
-    #[must_use]
-    pub fn new(settings: &Settings, machine: &Machine, resident: u64) -> Self {
-        let recommended = machine.recommended_working_set_bytes.unwrap_or(u64::MAX);
-        let wired_bytes = match settings.wired_limit {
-            _ if !machine.can_wire => None,
-            WiredLimit::Off => None,
-            WiredLimit::Auto => Some(machine.wired_limit(resident)),
-            WiredLimit::Bytes(bytes) => {
-                if bytes > recommended {
-                    tracing::warn!(
-                        bytes,
-                        recommended,
-                        "the wired limit is above what the device allows; lowered to it"
-                    );
-                }
-                Some(bytes.min(recommended))
-            }
-        };
-        Self {
-            cache_bytes: settings.cache_limit_bytes,
-            memory_bytes: Self::memory_bytes(settings, machine),
-            wired_bytes,
+    pub fn new(settings: &Settings, budget: &Budget) -> Self {
+        let wired_bytes = budget.wired_limit.as_ref().map(|limit| limit.bytes);
+        if let (WiredLimit::Bytes(wanted), Some(allowed)) = (settings.wired_limit, wired_bytes)
+            && wanted > allowed
+        {
+            tracing::warn!(wanted, allowed, "the wired limit is above what the device allows; lowered to it");
         }
+        Self { cache_bytes: settings.cache_limit_bytes, memory_bytes: budget.memory_limit.bytes, wired_bytes }
     }
 
     /// Hands the limits to MLX. Must happen before any weight is read, so that weights come first into the residency
@@ -143,7 +113,7 @@ impl Limits {
     /// with its remedy and is no failure. Returns the bytes locked, or nothing where locking is not how wiring works.
     #[must_use]
     pub fn lock<'a>(&self, machine: &Machine, weights: impl Iterator<Item = &'a Array>) -> Option<u64> {
-        let budget = self.wired_bytes.filter(|_| machine.locks_pages())?;
+        let budget = self.wired_bytes.filter(|_| locks_pages(machine))?;
         let locked = lock::lock(weights, budget);
         if let Some(shortage) = locked.shortage {
             tracing::warn!(locked_bytes = locked.bytes, budget_bytes = budget, "{shortage}");
@@ -186,54 +156,44 @@ fn size(bytes: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use mlxsup_fit::{Source, WorkingSet};
+
     use super::*;
 
-    fn mac(total_gib: u64, recommended_gib: u64) -> Machine {
-        Machine {
-            gpu: true,
-            unified: true,
-            can_wire: true,
-            total_bytes: total_gib * GIB,
-            recommended_working_set_bytes: Some(recommended_gib * GIB),
-        }
-    }
-
-    #[test]
-    fn the_automatic_wired_limit_is_the_smallest_of_three() {
-        assert_eq!(mac(64, 51).wired_limit(34 * GIB), 34 * GIB);
-        assert_eq!(mac(64, 51).wired_limit(60 * GIB), 51 * GIB);
-        assert_eq!(mac(36, 30).wired_limit(34 * GIB), 28 * GIB);
-        assert_eq!(mac(8, 6).wired_limit(3 * GIB), 0);
-    }
-
-    #[test]
-    fn the_reserve_grows_with_the_machine() {
-        assert_eq!(mac(64, 51).reserve_bytes(), 8 * GIB);
-        assert!(mac(512, 460).reserve_bytes() > 61 * GIB);
-        assert_eq!(mac(64, 51).memory_limit(), 56 * GIB);
-        assert_eq!(mac(8, 6).memory_limit(), 4 * GIB);
-    }
+    const GIB: u64 = 1 << 30;
 
     #[test]
     fn settings_win_within_what_the_device_allows() {
+        let machine = Machine {
+            gpu: true,
+            unified: true,
+            can_wire: true,
+            total_bytes: 64 * GIB,
+            limited_by_group: false,
+            working_set: Some(WorkingSet { bytes: 51 * GIB, source: Source::Reported }),
+        };
+        let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/tiny-4bit");
+        let mut costs = mlxsup_fit::Model::open(reference).unwrap();
+        costs.stored_bytes = 10 * GIB;
+        let limits = |settings: &Settings, machine| Limits::new(settings, &budget(settings, machine, &costs));
         let mut settings = Settings::default();
-        let limits = Limits::new(&settings, &mac(64, 51), 10 * GIB);
-        assert_eq!((limits.cache_bytes, limits.wired_bytes), (512 << 20, Some(10 * GIB)));
+        let found = limits(&settings, &machine);
+        assert_eq!((found.cache_bytes, found.wired_bytes), (512 << 20, Some(10 * GIB)));
         settings.wired_limit = WiredLimit::Bytes(60 * GIB);
         settings.memory_limit_bytes = Some(GIB);
-        let limits = Limits::new(&settings, &mac(64, 51), 10 * GIB);
-        assert_eq!((limits.memory_bytes, limits.wired_bytes), (GIB, Some(51 * GIB)));
+        let found = limits(&settings, &machine);
+        assert_eq!((found.memory_bytes, found.wired_bytes), (GIB, Some(51 * GIB)));
         settings.wired_limit = WiredLimit::Off;
-        assert_eq!(Limits::new(&settings, &mac(64, 51), 10 * GIB).wired_bytes, None);
+        assert_eq!(limits(&settings, &machine).wired_bytes, None);
         settings.wired_limit = WiredLimit::Auto;
-        let cuda = Machine { unified: false, can_wire: false, ..mac(80, 80) };
-        assert_eq!(Limits::new(&settings, &cuda, 10 * GIB).wired_bytes, None);
-        assert_eq!(cuda.memory_limit(), 80 * GIB / 100 * 95);
+        let cuda = Machine { unified: false, can_wire: false, working_set: None, ..machine };
+        assert_eq!(limits(&settings, &cuda).wired_bytes, None);
+        assert_eq!(cuda.memory_limit(), 64 * GIB / 100 * 95);
     }
 
     #[test]
     fn an_mlx_error_is_a_result_and_does_not_end_the_process() {
-        Machine::select(Device::Cpu).unwrap();
+        select(Device::Cpu).unwrap();
         let array = Array::from_slice(&[1.0_f32; 6], &[2, 3]);
         let error = array.matmul(&array).unwrap_err();
         assert!(error.what().contains("matmul"), "{}", error.what());
@@ -241,7 +201,7 @@ mod tests {
 
     #[test]
     fn this_machine_answers() {
-        let machine = Machine::select(Device::Cpu).unwrap();
+        let machine = select(Device::Cpu).unwrap();
         assert!(machine.total_bytes > GIB && !machine.gpu);
         let mut facts = MemoryFacts::default();
         read_counters(&mut facts);

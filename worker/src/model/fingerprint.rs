@@ -5,9 +5,11 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::{ModelError, ModelSource, safetensors};
+use mlxsup_fit::{FileError, safetensors};
+
+use super::{ModelError, ModelSource};
 
 /// Files that shape tokens or template, where they exist.
 const TEXT_FILES: [&str; 8] = [
@@ -94,7 +96,7 @@ impl Digest {
 }
 
 fn io_error(path: &Path, source: io::Error) -> ModelError {
-    ModelError::Io { path: PathBuf::from(path), source }
+    FileError::io(path)(source).into()
 }
 
 #[cfg(test)]

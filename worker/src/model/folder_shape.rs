@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use mlxsup_fit::{FileError, native};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -38,13 +39,12 @@ struct Config {
 /// Reads and checks `config.json` in `folder`.
 pub(super) fn read(folder: &Path) -> Result<Shape, ModelError> {
     let path = folder.join("config.json");
-    let io = |source| ModelError::Io { path: path.clone(), source };
-    let wrong = |what: String| ModelError::Config { path: path.clone(), what };
-    if fs::metadata(&path).map_err(io)?.len() > MAX_CONFIG {
-        return Err(wrong(format!("it is larger than {MAX_CONFIG} bytes")));
+    let wrong = |what: String| FileError::config(&path, what);
+    if fs::metadata(&path).map_err(FileError::io(&path))?.len() > MAX_CONFIG {
+        return Err(wrong(format!("it is larger than {MAX_CONFIG} bytes")).into());
     }
-    let document: Value =
-        serde_json::from_slice(&fs::read(&path).map_err(io)?).map_err(|error| wrong(format!("not JSON: {error}")))?;
+    let document: Value = serde_json::from_slice(&fs::read(&path).map_err(FileError::io(&path))?)
+        .map_err(|error| wrong(format!("not JSON: {error}")))?;
     let architecture = document.get("model_type").and_then(Value::as_str);
     let architecture = architecture.ok_or_else(|| wrong("`model_type` is missing".to_owned()))?;
     if !ARCHITECTURES.contains(&architecture) {
@@ -57,11 +57,8 @@ pub(super) fn read(folder: &Path) -> Result<Shape, ModelError> {
 }
 
 fn shape(config: Config) -> Result<Shape, String> {
-    check_quantisation(config.quantization.as_ref().or(config.quantization_config.as_ref()))?;
-    let uniform = |kind: &String| kind == "full_attention";
-    if let Some(kind) = config.layer_types.iter().flatten().find(|kind| !uniform(kind)) {
-        return Err(format!("layers of type `{kind}` are not supported, only `full_attention`"));
-    }
+    native::check_quantisation(config.quantization.as_ref().or(config.quantization_config.as_ref()))?;
+    native::check_layer_types(config.layer_types.as_deref().unwrap_or_default())?;
     let nested = config.rope_parameters.as_ref();
     let theta = config.rope_theta.or_else(|| number(nested?, "rope_theta")).unwrap_or(10_000.0);
     let scaling = config.rope_scaling.as_ref().or(nested).map_or(Ok(RopeScaling::None), scaling)?;
@@ -101,22 +98,6 @@ fn scaling(map: &Map<String, Value>) -> Result<RopeScaling, String> {
         }),
         other => Err(format!("rope scaling `{other}` is not supported; supported: default, linear, llama3")),
     }
-}
-
-/// Bits and group sizes are read off the tensors themselves; only the *kind* of quantisation must be one we know.
-fn check_quantisation(quantisation: Option<&Value>) -> Result<(), String> {
-    let Some(Value::Object(map)) = quantisation else { return Ok(()) };
-    if let Some(method) = map.get("quant_method").and_then(Value::as_str) {
-        return Err(format!("quantisation by `{method}` is not supported; get the model in MLX format or unquantised"));
-    }
-    let layers = map.values().filter_map(Value::as_object);
-    for settings in layers.chain([map]) {
-        match settings.get("mode").and_then(Value::as_str) {
-            None | Some("affine") => {}
-            Some(other) => return Err(format!("quantisation mode `{other}` is not supported, only `affine`")),
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

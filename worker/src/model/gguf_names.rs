@@ -2,12 +2,10 @@
 
 use std::path::Path;
 
+use mlxsup_fit::native;
+
 use super::{ModelError, StoredTensor};
 use crate::gguf::{Header, TensorType};
-
-/// Storage types that MLX reads without losing bits.
-const SUPPORTED: [TensorType; 6] =
-    [TensorType::F32, TensorType::F16, TensorType::BF16, TensorType::Q4_0, TensorType::Q4_1, TensorType::Q8_0];
 
 /// The tensor list under Hugging Face names.
 ///
@@ -18,13 +16,15 @@ pub(super) fn tensors(path: &Path, header: &Header) -> Result<Vec<StoredTensor>,
     for tensor in header.tensors() {
         let unsupported =
             || ModelError::GgufQuantisation { path: path.to_owned(), tensor: tensor.name.clone(), kind: tensor.kind };
-        if !SUPPORTED.contains(&tensor.kind) {
+        if !native::GGUF_TYPES.contains(&tensor.kind) {
             return Err(unsupported());
         }
         tensors.push(StoredTensor {
             name: hugging_face_name(&tensor.name).unwrap_or_else(|| tensor.name.clone()),
             bytes: tensor.bytes().ok_or_else(unsupported)?,
             quantised: matches!(tensor.kind, TensorType::Q4_0 | TensorType::Q4_1 | TensorType::Q8_0),
+            elements: tensor.elements().ok_or_else(unsupported)?,
+            element_bytes: tensor.kind.block().filter(|(elements, _)| *elements == 1).map(|(_, bytes)| bytes),
         });
     }
     Ok(tensors)

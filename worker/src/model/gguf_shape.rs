@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
+use mlxsup_fit::FileError;
+
 use super::ModelError;
 use super::shape::{ARCHITECTURES, Rope, RopeScaling, Shape};
 use crate::gguf::{Header, Value};
 
 /// Reads and checks the metadata of the GGUF file at `path`.
 pub(super) fn read(path: &Path, header: &Header) -> Result<Shape, ModelError> {
-    let wrong = |what: String| ModelError::Config { path: path.to_owned(), what };
+    let wrong = |what: String| FileError::config(path, what);
     let architecture = header.metadata("general.architecture").and_then(Value::as_str);
     let architecture = architecture.ok_or_else(|| wrong("`general.architecture` is missing".to_owned()))?;
     if !ARCHITECTURES.contains(&architecture) {

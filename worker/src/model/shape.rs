@@ -2,8 +2,7 @@
 
 use super::StoredTensor;
 
-/// `model_type` / `general.architecture` values that the llama layers run.
-pub const ARCHITECTURES: [&str; 2] = ["llama", "mistral"];
+pub use mlxsup_fit::native::ARCHITECTURES;
 
 /// Dimensions and constants of a llama-like network.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,7 +1,7 @@
 //! Opening whole models, good and bad, without reading weights.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::*;
 
@@ -85,15 +85,19 @@ fn missing_metadata_is_named() {
     assert!(error.contains("llama.block_count"), "{error}");
 }
 
+fn plan(model: &OpenedModel, on_cpu: bool, budget: u64) -> Plan {
+    Plan::new(model.costs.stored_bytes, model.costs.unpacked_bytes, on_cpu, budget)
+}
+
 #[test]
 fn the_plan_unpacks_only_on_the_cpu_and_only_what_fits() {
     let model = open_path(&reference("tiny-4bit")).unwrap();
-    let roomy = Plan::new(&model, true, 1 << 30);
+    let roomy = plan(&model, true, 1 << 30);
     assert_eq!(roomy.precision, Precision::Float32);
     assert!(roomy.weights_bytes > 2 * roomy.stored_bytes);
     let loaded = Model::load(&model, roomy.precision, &mut |_| {}).unwrap();
     let resident: u64 = loaded.arrays().map(|array| array.nbytes() as u64).sum();
     assert!(resident <= roomy.weights_bytes && resident * 100 >= roomy.weights_bytes * 95, "{resident} of {roomy:?}");
-    assert_eq!(Plan::new(&model, false, 1 << 30).precision, Precision::Stored);
-    assert_eq!(Plan::new(&model, true, roomy.weights_bytes).precision, Precision::Stored);
+    assert_eq!(plan(&model, false, 1 << 30).precision, Precision::Stored);
+    assert_eq!(plan(&model, true, roomy.weights_bytes).precision, Precision::Stored);
 }

@@ -8,9 +8,10 @@ use std::path::PathBuf;
 
 use mlx_rs::io::GgufFile;
 use mlx_rs::{Array, Dtype};
+use mlxsup_fit::{FileError, safetensors};
 
 use super::linear::{Linear, Matrix};
-use super::{ModelError, ModelSource, OpenedModel, Precision, Shape, gguf_names, safetensors};
+use super::{ModelError, ModelSource, OpenedModel, Precision, Shape, gguf_names};
 
 /// All tensors of a model that have not been taken yet.
 pub(super) struct Weights {
@@ -70,7 +71,7 @@ impl Weights {
     }
 
     fn wrong(&self, what: String) -> ModelError {
-        ModelError::Weights { path: self.path.clone(), what }
+        FileError::weights(&self.path, what).into()
     }
 
     pub(super) fn take_optional(&mut self, name: &str) -> Option<Array> {

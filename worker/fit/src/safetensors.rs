@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{ModelError, StoredTensor};
+use crate::error::FileError;
+use crate::tensor::StoredTensor;
 
 /// Bytes one header may have, as the format itself limits it.
 const MAX_HEADER: u64 = 100_000_000;
@@ -15,6 +16,7 @@ const MAX_HEADER: u64 = 100_000_000;
 #[derive(Debug, Deserialize)]
 struct Entry {
     dtype: String,
+    shape: Vec<u64>,
     data_offsets: (u64, u64),
 }
 
@@ -26,9 +28,9 @@ struct Index {
 /// The weight files of `folder` (`model*.safetensors`), sorted by name.
 ///
 /// # Errors
-/// [`ModelError`] when there is none, or one that `model.safetensors.index.json` names is missing.
-pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
-    let io = |source| ModelError::Io { path: folder.to_owned(), source };
+/// [`FileError`] when there is none, or one that `model.safetensors.index.json` names is missing.
+pub fn files(folder: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let io = |source| FileError::Io { path: folder.to_owned(), source };
     let mut files = Vec::new();
     for entry in folder.read_dir().map_err(io)? {
         let path = entry.map_err(io)?.path();
@@ -40,19 +42,19 @@ pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
     files.sort();
     let index = folder.join("model.safetensors.index.json");
     if index.is_file() {
-        let bytes = fs::read(&index).map_err(|source| ModelError::Io { path: index.clone(), source })?;
+        let bytes = fs::read(&index).map_err(|source| FileError::Io { path: index.clone(), source })?;
         let parsed: Index = serde_json::from_slice(&bytes)
-            .map_err(|error| ModelError::Config { path: index.clone(), what: error.to_string() })?;
+            .map_err(|error| FileError::Config { path: index.clone(), what: error.to_string() })?;
         let missing = |name: &&String| !folder.join(name).is_file();
         if let Some(name) = parsed.weight_map.values().find(missing) {
-            return Err(ModelError::NotAModel {
+            return Err(FileError::NotAModel {
                 path: folder.to_owned(),
                 what: format!("the weight file {name} is missing; download the model again"),
             });
         }
     }
     if files.is_empty() {
-        return Err(ModelError::NotAModel {
+        return Err(FileError::NotAModel {
             path: folder.to_owned(),
             what: "it has a config.json, but no model*.safetensors; download the weights too".to_owned(),
         });
@@ -63,8 +65,8 @@ pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
 /// Every tensor of every weight file.
 ///
 /// # Errors
-/// [`ModelError`] when a file is missing, cut short or not in the format.
-pub(super) fn tensors(folder: &Path) -> Result<Vec<StoredTensor>, ModelError> {
+/// [`FileError`] when a file is missing, cut short or not in the format.
+pub fn tensors(folder: &Path) -> Result<Vec<StoredTensor>, FileError> {
     let mut entries = BTreeMap::new();
     for file in files(folder)? {
         entries.extend(header(&file)?);
@@ -77,13 +79,26 @@ pub(super) fn tensors(folder: &Path) -> Result<Vec<StoredTensor>, ModelError> {
         name: name.clone(),
         bytes: entry.data_offsets.1.saturating_sub(entry.data_offsets.0),
         quantised: packed(name, entry),
+        elements: entry.shape.iter().copied().fold(1, u64::saturating_mul),
+        element_bytes: if packed(name, entry) { None } else { element_bytes(&entry.dtype) },
     };
     Ok(entries.iter().map(stored).collect())
 }
 
-fn header(path: &Path) -> Result<BTreeMap<String, Entry>, ModelError> {
-    let io = |source| ModelError::Io { path: path.to_owned(), source };
-    let damaged = |what: String| ModelError::Weights { path: path.to_owned(), what };
+/// Bytes of one number; `None` for types without whole bytes, or unknown ones.
+fn element_bytes(dtype: &str) -> Option<u64> {
+    Some(match dtype {
+        "F64" | "I64" | "U64" => 8,
+        "F32" | "I32" | "U32" => 4,
+        "F16" | "BF16" | "I16" | "U16" => 2,
+        "I8" | "U8" | "BOOL" | "F8_E4M3" | "F8_E5M2" => 1,
+        _ => return None,
+    })
+}
+
+fn header(path: &Path) -> Result<BTreeMap<String, Entry>, FileError> {
+    let io = |source| FileError::Io { path: path.to_owned(), source };
+    let damaged = |what: String| FileError::Weights { path: path.to_owned(), what };
     let mut file = File::open(path).map_err(io)?;
     let file_bytes = file.metadata().map_err(io)?.len();
     let mut length = [0; 8];

@@ -4,8 +4,32 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{ModelError, ModelSource};
+use crate::error::FileError;
 use crate::gguf::Header;
+
+/// Where a model's files are.
+#[derive(Debug, Clone)]
+pub enum ModelSource {
+    /// A folder in MLX/Hugging Face layout.
+    Folder(PathBuf),
+    /// A GGUF file with its header.
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// Already read; tokenizer and template are in it.
+        header: Arc<Header>,
+    },
+}
+
+impl ModelSource {
+    /// The folder or file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Folder(path) | Self::Gguf { path, .. } => path,
+        }
+    }
+}
 
 /// The Hugging Face hub cache of this user: `$HF_HUB_CACHE`, `$HF_HOME/hub`, or `~/.cache/huggingface/hub`.
 #[must_use]
@@ -20,15 +44,15 @@ pub fn hub_cache() -> PathBuf {
 /// Finds `model` and the name clients will see: the hub id as given, or the last part of the path.
 ///
 /// # Errors
-/// [`ModelError`] when nothing is there, or what is there is no model.
-pub fn resolve(model: &str, hub_cache: &Path) -> Result<(ModelSource, String), ModelError> {
+/// [`FileError`] when nothing is there, or what is there is no model.
+pub fn resolve(model: &str, hub_cache: &Path) -> Result<(ModelSource, String), FileError> {
     let path = expand_home(model);
     if path.exists() {
         let name = path.file_stem().filter(|_| path.is_file()).or_else(|| path.file_name());
         let name = name.map_or_else(|| model.to_owned(), |name| name.to_string_lossy().into_owned());
         return Ok((at_path(&path)?, name));
     }
-    let missing = || ModelError::NotFound { model: model.to_owned(), hub_cache: hub_cache.to_owned() };
+    let missing = || FileError::NotFound { model: model.to_owned(), hub_cache: hub_cache.to_owned() };
     let snapshot = snapshot(model, hub_cache).ok_or_else(missing)?;
     Ok((at_path(&snapshot)?, model.to_owned()))
 }
@@ -40,7 +64,7 @@ fn expand_home(model: &str) -> PathBuf {
     }
 }
 
-fn at_path(path: &Path) -> Result<ModelSource, ModelError> {
+fn at_path(path: &Path) -> Result<ModelSource, FileError> {
     if path.is_file() {
         let header = Arc::new(Header::read(path)?);
         return Ok(ModelSource::Gguf { path: path.to_owned(), header });
@@ -51,14 +75,14 @@ fn at_path(path: &Path) -> Result<ModelSource, ModelError> {
     let mut files = gguf_files(path)?;
     match (files.pop(), files.is_empty()) {
         (Some(only), true) => at_path(&only),
-        (None, _) => Err(ModelError::NotAModel {
+        (None, _) => Err(FileError::NotAModel {
             path: path.to_owned(),
             what: "it has neither config.json nor a .gguf file".to_owned(),
         }),
         (Some(last), false) => {
             files.push(last);
             let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
-            Err(ModelError::NotAModel {
+            Err(FileError::NotAModel {
                 path: path.to_owned(),
                 what: format!("it has several GGUF files; name one of them: {}", names.join(", ")),
             })
@@ -66,8 +90,8 @@ fn at_path(path: &Path) -> Result<ModelSource, ModelError> {
     }
 }
 
-fn gguf_files(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
-    let io = |source| ModelError::Io { path: folder.to_owned(), source };
+pub(crate) fn gguf_files(folder: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let io = |source| FileError::Io { path: folder.to_owned(), source };
     let mut files = Vec::new();
     for entry in folder.read_dir().map_err(io)? {
         let path = entry.map_err(io)?.path();
@@ -80,7 +104,7 @@ fn gguf_files(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
 }
 
 /// The snapshot folder that `refs/main` of a hub id names.
-fn snapshot(id: &str, hub_cache: &Path) -> Option<PathBuf> {
+pub(crate) fn snapshot(id: &str, hub_cache: &Path) -> Option<PathBuf> {
     let (owner, name) = id.split_once('/')?;
     let plain = |part: &str| {
         !part.is_empty()
@@ -128,7 +152,7 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         for model in ["some/absent", "/no/such/path", "../x", "a/b/c", ""] {
             let error = resolve(model, cache.path()).unwrap_err();
-            assert!(matches!(error, ModelError::NotFound { .. }), "{model}: {error}");
+            assert!(matches!(error, FileError::NotFound { .. }), "{model}: {error}");
             assert!(error.to_string().contains(&cache.path().display().to_string()));
         }
     }
@@ -139,7 +163,7 @@ mod tests {
         let path = folder.path().to_str().unwrap();
         assert!(resolve(path, folder.path()).unwrap_err().to_string().contains("neither config.json"));
         fs::write(folder.path().join("a.gguf"), "x").unwrap();
-        assert!(matches!(resolve(path, folder.path()), Err(ModelError::Gguf(_))));
+        assert!(matches!(resolve(path, folder.path()), Err(FileError::Gguf(_))));
         fs::write(folder.path().join("b.gguf"), "x").unwrap();
         let error = resolve(path, folder.path()).unwrap_err().to_string();
         assert!(error.contains("a.gguf") && error.contains("b.gguf"), "{error}");

@@ -13,7 +13,7 @@ const DEEPEST: usize = 32;
 
 /// One group with a limit, and the files that tell its room.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Level {
+pub struct Level {
     limit: PathBuf,
     usage: PathBuf,
     stat: PathBuf,
@@ -28,8 +28,15 @@ enum Version {
     Two,
 }
 
+/// The smallest limit on this process's groups, if one is below `total` bytes.
+#[must_use]
+pub fn limit(total: u64) -> Option<u64> {
+    limited_levels(total).iter().filter_map(Level::limit).min()
+}
+
 /// The groups above this process that set a limit below `total` bytes. Empty on a machine without limits.
-pub(super) fn limited_levels(total: u64) -> Vec<Level> {
+#[must_use]
+pub fn limited_levels(total: u64) -> Vec<Level> {
     let Ok(own) = fs::read_to_string("/proc/self/cgroup") else { return Vec::new() };
     levels(Path::new(MOUNT), &own)
         .into_iter()
@@ -85,7 +92,8 @@ impl Level {
     }
 
     /// Bytes that may still be allocated under this group; `None` when it has no limit (any more).
-    pub(super) fn room(&self) -> Option<u64> {
+    #[must_use]
+    pub fn room(&self) -> Option<u64> {
         let limit = self.limit()?;
         let usage = fs::read_to_string(&self.usage).ok()?.trim().parse().ok()?;
         let stat = fs::read_to_string(&self.stat).unwrap_or_default();
