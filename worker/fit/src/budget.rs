@@ -320,4 +320,4 @@ impl Costs {
 
 #[cfg(test)]
 #[path = "budget_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -10,6 +10,7 @@
 //! Owns reading headers (bounded; never a weight) and the arithmetic, which is pure. Does not own what is done with it:
 //! the worker sets limits, the daemon shows them, `mlxsupctl tune` proposes them. No MLX, no runtime, no network.
 
+pub mod advice;
 pub mod attention;
 pub mod budget;
 #[cfg(target_os = "linux")]
@@ -27,6 +28,7 @@ pub mod resolve;
 pub mod safetensors;
 pub mod tensor;
 
+pub use advice::{Advice, Circumstances};
 pub use attention::Attention;
 pub use budget::{Budget, Engine, Question, Room};
 pub use derivation::{Derivation, Term};

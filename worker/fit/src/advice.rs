@@ -1,0 +1,370 @@
+//! What somebody who knows this machine's history would write into the configuration, and why. Pure arithmetic.
+//!
+//! Starts from the same [`Budget`] as `auto`. Where there is a day of history its percentiles replace guesses; where there
+//! is none, every guess is named among the warnings.
+
+use serde::Serialize;
+
+use crate::budget::{Budget, Engine, Question, wired};
+use crate::derivation::{Derivation, Term, spoken};
+use crate::machine::Source;
+use crate::observed::Observed;
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Of the worker's own beside MLX's arrays, as far as its footprint goes.
+const PROCESS: u64 = GIB;
+/// The article's cap on freed buffers, and the least that is worth having.
+const LEAST_CACHE: u64 = 512 * MIB;
+/// More cache than this saves nothing: buffers are reused only for nearly the same size.
+const MOST_CACHE: u64 = 2 * GIB;
+/// Share of the machine in use from which `system-memory` warns, percent.
+const SYSTEM_PERCENT: u64 = 94;
+
+/// Numbers for the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Advice {
+    /// For `worker.memory.wired_limit`; `None` where it is off or nothing can be wired.
+    pub wired_limit: Option<Derivation>,
+    /// For `worker.memory.cache_limit`.
+    pub cache_limit: Derivation,
+    /// For `worker.memory.memory_limit`.
+    pub memory_limit: Derivation,
+    /// For `worker.slots`, and why.
+    pub slots: Reasoned,
+    /// For `worker.context`, and why.
+    pub context: Reasoned,
+    /// Prompt tokens read at once, and what that costs. No key sets it: the engine does.
+    pub chunk: Reasoned,
+    /// Where the built-in rules act.
+    pub rules: Vec<RuleAdvice>,
+    /// What these numbers rest on too lightly.
+    pub warnings: Vec<String>,
+}
+
+/// A count and the reason for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reasoned {
+    /// The number.
+    pub value: u32,
+    /// Why this one.
+    pub because: String,
+}
+
+/// Where a rule acts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RuleAdvice {
+    /// The rule.
+    pub name: &'static str,
+    /// What it looks at.
+    pub metric: &'static str,
+    /// It acts above this.
+    pub above: Derivation,
+    /// It lets go below this, bytes.
+    pub clear_below: u64,
+    /// True where history says something else than the built-in number.
+    pub observed: bool,
+    /// Why it can never act, if it cannot.
+    pub never: Option<String>,
+}
+
+/// What is asked, beside the question of the budget.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances<'a> {
+    /// As for the budget: what is configured stays.
+    pub question: Question<'a>,
+    /// `worker.default_max_tokens`.
+    pub default_max_tokens: u32,
+    /// `worker.memory.cache_limit` in force.
+    pub cache_limit: u64,
+    /// The machine's history.
+    pub observed: Observed,
+}
+
+impl Circumstances<'_> {
+    /// The budget that everything else starts from: what the configuration leaves to `auto` and what it fixes.
+    #[must_use]
+    pub fn budget(&self) -> Budget {
+        self.question.answer()
+    }
+
+    /// The advice. Numbers of the configuration that were set by hand are proposed anew, as if they were `auto`.
+    #[must_use]
+    pub fn advice(&self) -> Advice {
+        let question = Question { slots: None, context: None, memory_limit: None, ..self.question };
+        let budget = question.answer();
+        let slots = self.slots(&budget);
+        let context = context(&budget);
+        let mut warnings = self.warnings(&budget);
+        let cache_limit = self.cache();
+        Advice {
+            wired_limit: budget.wired_limit.as_ref().map(|_| self.wired(&budget, slots.value, &mut warnings)),
+            rules: self.rules(&budget, &cache_limit),
+            cache_limit,
+            memory_limit: budget.memory_limit.clone(),
+            chunk: self.chunk(&budget),
+            slots,
+            context,
+            warnings,
+        }
+    }
+
+    /// As many as were busy at once and one more, within what fits.
+    fn slots(&self, budget: &Budget) -> Reasoned {
+        let at_once = |slots: u32| format!("{} tokens each fit at once", count(budget.longest_with(slots)));
+        if let Some(active) = self.observed.trusted(self.observed.active) {
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped first")]
+            let busy = active.ceil().clamp(0.0, 1024.0) as u32;
+            let value = (busy + 1).clamp(1, budget.slots.max(1));
+            let because = format!("{busy} at once at the 99th percentile, and one to spare; {}", at_once(value));
+            return Reasoned { value, because };
+        }
+        Reasoned { value: budget.slots, because: at_once(budget.slots) }
+    }
+
+    /// Weights and state as `auto` has them, and keys and values of the work that is usual here.
+    fn wired(&self, budget: &Budget, slots: u32, warnings: &mut Vec<String>) -> Derivation {
+        let state = u64::from(slots).saturating_mul(budget.state_bytes);
+        let kv = match self.observed.trusted(self.observed.kv_bytes) {
+            Some(kv) => kv,
+            None => {
+                let tokens = self.default_max_tokens.min(budget.context);
+                warnings.push(format!(
+                    "KV is a guess: {slots} requests of {} tokens (default_max_tokens) each",
+                    count(tokens)
+                ));
+                budget.kv_bytes(slots, tokens).saturating_sub(state)
+            }
+        };
+        let kv = kv.min(budget.pool.bytes.saturating_sub(state));
+        let parts = vec![Term::plus("weights", budget.weights_bytes), Term::plus("state", state), Term::plus("KV", kv)];
+        wired(self.question.machine, parts)
+    }
+
+    fn cache(&self) -> Derivation {
+        match self.observed.trusted(self.observed.cache_bytes) {
+            Some(used) => {
+                let bytes = used.next_multiple_of(256 * MIB).clamp(LEAST_CACHE, MOST_CACHE);
+                Derivation::of(
+                    "cache_limit",
+                    bytes,
+                    vec![Term::plus("what is reused at the 99th percentile, rounded up,", bytes)],
+                )
+            }
+            None => Derivation::of("cache_limit", self.cache_limit, vec![Term::plus("as it is", self.cache_limit)]),
+        }
+    }
+
+    fn chunk(&self, budget: &Budget) -> Reasoned {
+        let cost = |chunk: u32| spoken(budget.scratch_bytes(budget.context, chunk));
+        let mut because = format!(
+            "up to {} of scratch while a prompt of {} tokens is read",
+            cost(budget.chunk),
+            count(budget.context)
+        );
+        if self.question.engine == Engine::MlxLm {
+            because.push_str(&format!("; at 512 it would be {} (mlx-lm's --prefill-step-size)", cost(512)));
+        }
+        Reasoned { value: budget.chunk, because }
+    }
+
+    fn rules(&self, budget: &Budget, cache_limit: &Derivation) -> Vec<RuleAdvice> {
+        let machine = self.question.machine;
+        let compressed =
+            self.observed.trusted(self.observed.compressed_bytes).map(tenth_more).filter(|bytes| *bytes > 2 * GIB);
+        let used = self.observed.trusted(self.observed.used_bytes).map(tenth_more);
+        let of_memory = machine.total_bytes / 100 * SYSTEM_PERCENT;
+        let used = used.map(|used| used.min(machine.total_bytes / 100 * 98)).filter(|used| *used > of_memory);
+        let plain = |name: &str, bytes: u64, word: &str| Derivation::of(name, bytes, vec![Term::plus(word, bytes)]);
+        let p99 = "99th percentile and a tenth";
+        vec![
+            RuleAdvice {
+                name: "mlx-cache",
+                metric: "mlx.cache",
+                above: plain("mlx-cache", GIB, "the article's"),
+                clear_below: GIB,
+                observed: false,
+                never: (cache_limit.bytes <= GIB).then(|| format!("cache_limit is {}", spoken(cache_limit.bytes))),
+            },
+            RuleAdvice {
+                name: "system-memory",
+                metric: "system.used",
+                above: match used {
+                    Some(used) => plain("system-memory", used, p99),
+                    None => plain("system-memory", of_memory, "94 % of memory"),
+                },
+                clear_below: used.unwrap_or(of_memory) / 100 * 96,
+                observed: used.is_some(),
+                never: None,
+            },
+            RuleAdvice {
+                name: "cold-weights",
+                metric: "worker.compressed",
+                above: match compressed {
+                    Some(bytes) => plain("cold-weights", bytes, p99),
+                    None => plain("cold-weights", 2 * GIB, "built in"),
+                },
+                clear_below: compressed.unwrap_or(2 * GIB) / 2,
+                observed: compressed.is_some(),
+                never: None,
+            },
+            RuleAdvice {
+                name: "footprint-over-budget",
+                metric: "worker.footprint",
+                above: Derivation::sum(
+                    "footprint-over-budget",
+                    vec![
+                        Term::plus("memory_limit", budget.memory_limit.bytes),
+                        Term::plus("cache_limit", cache_limit.bytes),
+                        Term::plus("process", PROCESS),
+                    ],
+                ),
+                clear_below: budget.memory_limit.bytes.saturating_add(cache_limit.bytes + PROCESS) / 20 * 19,
+                observed: false,
+                never: None,
+            },
+        ]
+    }
+
+    fn warnings(&self, budget: &Budget) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if let Some(bytes) = budget.too_big_by {
+            warnings.push(format!("the model is too big by {}: {}", spoken(bytes), budget.need));
+        }
+        if self.question.machine.working_set.is_some_and(|set| set.source == Source::Assumed) {
+            warnings.push(
+                "the working set is assumed, the least that any macOS gives; a running worker knows the real one: start the \
+                 service and tune again"
+                    .to_owned(),
+            );
+        }
+        if !self.observed.is_evidence() {
+            warnings.push(match self.observed.seconds {
+                0 => "there is no history yet: tune again after a day of real work".to_owned(),
+                seconds => format!("only {} h of history: tune again after a day of real work", seconds / 3600),
+            });
+        }
+        warnings
+    }
+}
+
+fn context(budget: &Budget) -> Reasoned {
+    let own = budget.model_context();
+    let because = if budget.context >= own {
+        "the model's own length; one request alone may take it".to_owned()
+    } else {
+        format!("of the model's {}: one request alone fits no more", count(own))
+    };
+    Reasoned { value: budget.context, because }
+}
+
+const fn tenth_more(bytes: u64) -> u64 {
+    bytes.saturating_add(bytes / 10)
+}
+
+/// A whole number with its thousands apart: `12,480`.
+#[must_use]
+pub fn count(number: u32) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::attention::tests::{qwen3_30b, qwen35_35b};
+    use crate::budget::tests::{WEIGHTS_35B, ask, model};
+    use crate::machine::WorkingSet;
+    use crate::machine::tests::mac;
+
+    const DAY: u64 = 24 * 3600;
+
+    fn circumstances(question: Question<'_>, observed: Observed) -> Circumstances<'_> {
+        Circumstances { question, default_max_tokens: 8192, cache_limit: 512 << 20, observed }
+    }
+
+    #[test]
+    fn with_history_it_reads_as_a_person_would_write_it() {
+        // As in the design's own example: 38.1 of 51.8 GiB, without the state that other hybrids keep.
+        let (machine, mut model) = (mac(64.0, 51.84), model(&qwen35_35b(), WEIGHTS_35B));
+        model.attention.state_bytes = 0;
+        let observed = Observed { seconds: 3 * DAY, kv_bytes: Some((3.8 * GIB as f64) as u64), ..Observed::default() };
+        let advice = circumstances(ask(&model, &machine, Engine::Native), observed).advice();
+        assert_eq!(advice.wired_limit.unwrap().to_string(), "wired_limit 38.1 of 51.8 GiB = weights 34.3 + KV 3.8");
+        assert_eq!(advice.warnings, [""; 0]);
+    }
+
+    #[test]
+    fn the_operators_guesses_derived() {
+        // He wired 45 GiB, capped the memory at 48 and the cache at half a GiB, and warned at 60 GB.
+        let (machine, model) = (mac(64.0, 51.84), model(&qwen35_35b(), WEIGHTS_35B));
+        let advice = circumstances(ask(&model, &machine, Engine::Native), Observed::default()).advice();
+        let wired = advice.wired_limit.unwrap();
+        assert_eq!(wired.to_string(), "wired_limit 36.1 of 51.8 GiB = weights 34.3 + state 0.5 + KV 1.3");
+        assert_eq!(advice.memory_limit.to_string(), "memory_limit 49.2 GiB = working set 51.8 − 5 % of it 2.6");
+        assert_eq!(advice.cache_limit.to_string(), "cache_limit 512 MiB = as it is 512");
+        let rules: Vec<String> = advice.rules.iter().map(|rule| rule.above.to_string()).collect();
+        assert_eq!(rules[1], "system-memory 60.2 GiB = 94 % of memory 60.2");
+        assert_eq!(rules[3], "footprint-over-budget 50.7 GiB = memory_limit 49.2 + cache_limit 0.5 + process 1.0");
+        assert_eq!(advice.rules[0].never.as_deref(), Some("cache_limit is 512 MiB"));
+        assert!(advice.warnings.iter().any(|warning| warning.contains("no history")), "{:?}", advice.warnings);
+        assert!(advice.warnings.iter().any(|warning| warning.contains("KV is a guess")), "{:?}", advice.warnings);
+    }
+
+    #[test]
+    fn a_day_of_history_moves_slots_cache_and_rules() {
+        let (machine, model) = (mac(64.0, 51.84), model(&qwen35_35b(), WEIGHTS_35B));
+        let observed = Observed {
+            seconds: DAY,
+            active: Some(2.2),
+            cache_bytes: Some(700 << 20),
+            compressed_bytes: Some(4 << 30),
+            used_bytes: Some(61 << 30),
+            ..Observed::default()
+        };
+        let question = ask(&model, &machine, Engine::Native);
+        let advice = circumstances(question, observed).advice();
+        assert_eq!((advice.slots.value, advice.cache_limit.bytes), (4, 768 << 20));
+        let observed_rules: Vec<&str> =
+            advice.rules.iter().filter(|rule| rule.observed).map(|rule| rule.name).collect();
+        assert_eq!(observed_rules, ["system-memory", "cold-weights"]);
+        // The same numbers from an hour are none.
+        let early = Observed { seconds: 3600, ..observed };
+        let advice = circumstances(question, early).advice();
+        assert!(advice.slots.value == 8 && advice.rules.iter().all(|rule| !rule.observed));
+        assert!(advice.warnings.iter().any(|warning| warning.contains("only 1 h")), "{:?}", advice.warnings);
+    }
+
+    #[test]
+    fn what_is_assumed_and_what_is_too_big_is_said() {
+        let mut machine = mac(48.0, 37.44);
+        machine.working_set = Some(WorkingSet::assumed(machine.total_bytes));
+        let model = model(&qwen3_30b(), 40 << 30);
+        let advice = circumstances(ask(&model, &machine, Engine::MlxLm), Observed::default()).advice();
+        assert!(advice.warnings[0].starts_with("the model is too big by "), "{:?}", advice.warnings);
+        assert!(advice.warnings[1].contains("assumed"), "{:?}", advice.warnings);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_proposed_fits(total in 1.0f64..600.0, weights in 1u64..1 << 38, kv in 0u64..1 << 38, active in 0.0f64..100.0) {
+            let (machine, model) = (mac(total, total * 0.75), model(&qwen35_35b(), weights));
+            let observed = Observed { seconds: DAY, kv_bytes: Some(kv), active: Some(active), ..Observed::default() };
+            let all = circumstances(ask(&model, &machine, Engine::Native), observed);
+            let (advice, budget) = (all.advice(), all.budget());
+            let wired = advice.wired_limit.unwrap().bytes;
+            prop_assert!(wired <= machine.working_set_bytes().unwrap() && wired <= machine.total_bytes);
+            prop_assert!(advice.slots.value <= budget.slots && advice.slots.value >= 1);
+        }
+    }
+}
