@@ -81,6 +81,8 @@ class Limits:
             self.memory = device["total_memory"] // 100 * 95
         elif self.memory is None:
             self.memory = max(total - reserve, total // 2)
+            if self.recommended is not None:
+                self.memory = min(self.memory, self.recommended // 100 * 95)
         self.cache = settings.cache_limit_bytes
         wanted = settings.wired_limit
         if self.recommended is None or wanted == "off":  # no such thing as wiring here, or not wanted: never called

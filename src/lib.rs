@@ -14,6 +14,7 @@ pub mod supervisor;
 
 pub mod daemon;
 pub mod gateway;
+pub mod limits;
 pub mod link;
 pub mod memory;
 pub mod schedule;

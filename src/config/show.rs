@@ -2,6 +2,7 @@
 //!
 //! Owns the notation. What it writes as TOML, [`super::parse`] reads to the same values, but for masked secrets.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
@@ -12,6 +13,12 @@ use super::effective::{Node, tree};
 /// All keys as TOML at their effective values. Values of environment variables that look secret are masked.
 #[must_use]
 pub fn show(config: &Config) -> String {
+    show_with(config, &BTreeMap::new())
+}
+
+/// The same with comments behind some keys, by their whole names: what `auto` comes to.
+#[must_use]
+pub fn show_with(config: &Config, comments: &BTreeMap<&str, String>) -> String {
     let mut out = String::new();
     for (name, node) in tree(config, true) {
         match node {
@@ -21,11 +28,11 @@ pub fn show(config: &Config) -> String {
                         config.rules.iter().any(|rule| name == "rule" && rule.built_in && rule.name == title);
                     let note = if built_in { "  # built in" } else { "" };
                     let _ = writeln!(out, "[[{name}]]{note}");
-                    write_keys(&mut out, &entry);
+                    write_keys(&mut out, &name, &entry, &BTreeMap::new());
                     out.push('\n');
                 }
             }
-            Node::Table(items) => write_table(&mut out, &name, &items),
+            Node::Table(items) => write_table(&mut out, &name, &items, comments),
             _ => {}
         }
     }
@@ -65,24 +72,27 @@ fn json_of(node: &Node) -> Value {
     }
 }
 
-fn write_table(out: &mut String, name: &str, items: &[(String, Node)]) {
+fn write_table(out: &mut String, name: &str, items: &[(String, Node)], comments: &BTreeMap<&str, String>) {
     let (tables, plain): (Vec<_>, Vec<_>) =
         items.iter().cloned().partition(|(key, node)| matches!(node, Node::Table(_)) && key != "env");
     let _ = writeln!(out, "[{name}]");
-    write_keys(out, &plain);
+    write_keys(out, name, &plain, comments);
     out.push('\n');
     for (key, node) in tables {
         if let Node::Table(items) = node {
-            write_table(out, &format!("{name}.{key}"), &items);
+            write_table(out, &format!("{name}.{key}"), &items, comments);
         }
     }
 }
 
-fn write_keys(out: &mut String, items: &[(String, Node)]) {
+fn write_keys(out: &mut String, table: &str, items: &[(String, Node)], comments: &BTreeMap<&str, String>) {
     for (key, node) in items {
         let _ = match node {
             Node::Unset => writeln!(out, "# {key} is not set"),
-            node => writeln!(out, "{key} = {}", inline(node)),
+            node => match comments.get(format!("{table}.{key}").as_str()) {
+                Some(comment) => writeln!(out, "{key} = {}  # {}", inline(node), comment.replace('\n', " ")),
+                None => writeln!(out, "{key} = {}", inline(node)),
+            },
         };
     }
 }

@@ -1,5 +1,6 @@
 //! The control socket: HTTP verbs for `mlxsupctl`, and the JSON both sides speak.
 
+pub mod limits_view;
 pub mod listener;
 pub mod verbs;
 pub mod view;

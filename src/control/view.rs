@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::limits_view::LimitsView;
+
 /// `mlxsupctl status --json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -41,6 +43,9 @@ pub struct Status {
     /// A drain under way.
     #[serde(default)]
     pub drain: Option<DrainView>,
+    /// What the worker may take, and why; absent with an engine that sets its own limits.
+    #[serde(default)]
+    pub limits: Option<LimitsView>,
 }
 
 /// State of the service (design: supervision).

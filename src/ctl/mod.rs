@@ -5,6 +5,7 @@
 //!                    ├──▶ steer: order, progress, outcome          failure ─▶ stderr and exit status
 //!                    └──▶ service_control: launchctl, systemctl
 //! ```
+//! `init`, `models`, `tune` and `config` need no daemon: shelf, `crate::limits` and `crate::config` answer them.
 //! Owns no state and decides nothing about the service: every fact printed comes from the daemon or a file of the home.
 
 pub mod args;
@@ -15,6 +16,7 @@ mod failure;
 mod home;
 mod interrupt;
 mod render;
+mod reported;
 mod service_control;
 mod sse;
 mod steer;

@@ -242,6 +242,11 @@ impl Driver {
     }
 
     fn worker_news(&mut self, event: Event) -> bool {
+        if matches!(event, Event::ModelMeasured { .. })
+            && let Some(message) = self.effects.derived().and_then(|derived| derived.message())
+        {
+            self.note("limits", message);
+        }
         let Event::WorkerExited { generation, .. } = &event else { return self.step(event) };
         let generation = *generation;
         self.effects.forget(generation);
@@ -422,9 +427,11 @@ impl Driver {
 
     fn status(&self) -> Status {
         let newest = self.serving_report();
+        let derived = self.effects.derived();
         let around = Surroundings {
             config: self.core.config(),
             epoch: self.effects.epoch(),
+            derived: derived.as_deref(),
             report: newest.as_ref().and_then(|(_, report)| report.as_ref()),
             sample: self.sampler.last(),
             next_firings: self.timetable.next_firings(),

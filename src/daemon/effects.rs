@@ -4,7 +4,7 @@
 //! take time are handed to tasks.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use mlxsup_worker_api::WorkerStatus;
@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::awake::Awake;
 use super::clock::wall;
+use super::derived_limits::{Derived, DerivedLimits};
 use super::home::Home;
 use super::mlx_lm;
 use super::program::Program;
@@ -46,6 +47,7 @@ pub struct Effects {
     replies: HashMap<OperationId, oneshot::Sender<Outcome>>,
     next_operation: u64,
     awake: Awake,
+    derived: DerivedLimits,
 }
 
 /// One living worker.
@@ -71,6 +73,7 @@ impl Effects {
             replies: HashMap::new(),
             next_operation: 1,
             awake: Awake::new(),
+            derived: DerivedLimits::default(),
         }
     }
 
@@ -312,13 +315,14 @@ impl Effects {
         self.awake.take_again();
     }
 
-    /// Tells what the configured model weighs on disk; closes with `ModelMeasured`.
+    /// Tells what the configured model weighs, and what its limits come to; closes with `ModelMeasured`.
     pub fn measure_model(&self, config: &Config) {
-        let (model, events) = (config.worker.model.clone(), self.events.clone());
-        tokio::task::spawn_blocking(move || {
-            let bytes = size_on_disk(Path::new(&model));
-            let _ = events.send(Event::ModelMeasured { bytes });
-        });
+        self.derived.measure(config, &self.events);
+    }
+
+    /// What `auto` comes to, once the model was measured.
+    pub fn derived(&self) -> Option<Arc<Derived>> {
+        self.derived.last()
     }
 
     /// A session waits for directives.
@@ -387,18 +391,6 @@ impl Effects {
         // The receiver is the driver's own; it is gone only when everything is.
         let _ = self.events.send(event);
     }
-}
-
-/// Bytes of a model file, or of the weights in a model folder; `None` for anything else (a hub id, say).
-fn size_on_disk(model: &Path) -> Option<u64> {
-    let weights = |path: &Path| path.extension().is_some_and(|end| end == "safetensors" || end == "gguf");
-    let size = |path: &Path| std::fs::metadata(path).ok().filter(|meta| meta.is_file()).map(|meta| meta.len());
-    if let Some(bytes) = size(model) {
-        return Some(bytes);
-    }
-    let entries = std::fs::read_dir(model).ok()?;
-    let sizes = entries.flatten().map(|entry| entry.path()).filter(|path| weights(path)).filter_map(|path| size(&path));
-    Some(sizes.sum()).filter(|bytes| *bytes > 0)
 }
 
 /// 128 random bits from the kernel, in hexadecimal.

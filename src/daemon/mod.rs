@@ -12,6 +12,7 @@ mod awake_ffi;
 pub mod boot_config;
 mod children;
 pub mod clock;
+pub mod derived_limits;
 pub mod door;
 pub mod driver;
 pub mod effects;

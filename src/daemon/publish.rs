@@ -6,6 +6,7 @@ use std::time::Duration;
 use mlxsup_worker_api::WorkerStatus;
 
 use super::clock::{rfc3339, wall_of};
+use super::derived_limits::{self, Derived};
 use crate::config::Config;
 use crate::control::view::{
     Cause, ClientView, ConfigView, DaemonView, DrainView, FailureView, GreenView, HandoverView, Ledger, LoadView,
@@ -24,6 +25,8 @@ pub struct Surroundings<'a> {
     pub config: &'a Config,
     /// Counts daemons of this home.
     pub epoch: u64,
+    /// What its `auto` comes to, once known.
+    pub derived: Option<&'a Derived>,
     /// The worker's last report.
     pub report: Option<&'a WorkerStatus>,
     /// The last sample.
@@ -103,6 +106,7 @@ pub fn status(core: &Snapshot, around: &Surroundings<'_>, now: Now) -> Status {
             deadline_at: drain.ends.map(at),
             refusing: drain.refusing,
         }),
+        limits: derived_limits::view(around.config, around.derived, around.report),
     }
 }
 
@@ -208,5 +212,6 @@ pub fn initial() -> Status {
         ledger: Ledger::default(),
         config: ConfigView::default(),
         drain: None,
+        limits: None,
     }
 }

@@ -9,8 +9,10 @@ use mlxsup_worker_api::Settings;
 use super::mlx_lm;
 use super::panic_report;
 use crate::config::{Config, Engine, IdleKeepWarm, WiredLimit};
+use crate::limits;
 use crate::link::endpoint::Endpoint;
 use crate::link::foreign::{self, Foreign, Paths};
+use crate::memory::machine::Reported;
 use crate::supervisor::Generation;
 
 /// A worker that hears from no daemon for so long finishes what it has and exits.
@@ -119,9 +121,36 @@ pub fn check(config: &Config) -> Result<(), String> {
     Ok(())
 }
 
-/// The settings document of a native worker.
+/// The settings document of a worker. For mlx-lm it reads the model's headers, so it blocks.
 #[must_use]
 pub fn settings(config: &Config) -> Settings {
+    let mut settings = as_configured(config);
+    if config.worker.engine == Engine::MlxLm {
+        derive(&mut settings, config);
+    }
+    settings
+}
+
+/// The native worker derives what is `auto` itself. mlx-lm's bridge knows no arithmetic of slots and state: it is told, as
+/// far as that does not depend on a working set that is only assumed.
+fn derive(settings: &mut Settings, config: &Config) {
+    let resolved = match limits::resolve(config, Reported::default()) {
+        Ok(resolved) => resolved,
+        Err(error) => {
+            tracing::warn!(%error, "slots are left to mlx-lm");
+            return;
+        }
+    };
+    let slots = *settings.slots.get_or_insert(resolved.budget.slots);
+    if settings.wired_limit == WiredLimit::Auto {
+        // The bridge cuts it to the working set, which it knows.
+        let state = u64::from(slots).saturating_mul(resolved.budget.state_bytes);
+        let most = resolved.machine.total_bytes.saturating_sub(resolved.machine.reserve_bytes());
+        settings.wired_limit = WiredLimit::Bytes(resolved.budget.weights_bytes.saturating_add(state).min(most));
+    }
+}
+
+fn as_configured(config: &Config) -> Settings {
     let worker = &config.worker;
     Settings {
         model: worker.model.clone(),

@@ -6,6 +6,7 @@
 //! probe ── host reading ──── linux (procfs; control groups: mlxsup_fit) · darwin (darwin_ffi, activity_monitor)
 //!   │  └── worker reading ── linux · darwin, merged with what the worker says about itself
 //!   └── rates of cumulative counters, footprint peak and growth
+//! machine ── what limits depend on: memory, control group, working set, cores
 //! process ── the same kernel facts for one pid, for identity, liveness and the stop ladder
 //! ```
 
@@ -18,6 +19,7 @@ mod darwin;
 mod darwin_ffi;
 #[cfg(target_os = "linux")]
 mod linux;
+pub mod machine;
 #[cfg(feature = "fake-worker")]
 pub mod pretence;
 pub mod probe;

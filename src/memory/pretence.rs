@@ -33,3 +33,25 @@ pub fn overlay(sample: &mut Sample) {
         }
     }
 }
+
+/// A machine that a test describes for limits: the same file, with `gpu` (0 or 1) and `working_set` beside `total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pretended {
+    /// Installed memory, bytes.
+    pub total: u64,
+    /// `iogpu.wired_limit_mb` in bytes.
+    pub working_set: Option<u64>,
+    /// A Mac.
+    pub gpu: bool,
+}
+
+/// The machine of the file; `None` without one, and where it says nothing of a GPU: then only samples are replaced.
+#[must_use]
+pub fn machine() -> Option<Pretended> {
+    let text = std::fs::read(std::env::var_os(VARIABLE)?).ok()?;
+    let values: BTreeMap<String, f64> = serde_json::from_slice(&text).ok()?;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bytes a test wrote down")]
+    let bytes = |name: &str| values.get(name).map(|value| *value as u64);
+    let gpu = *values.get("gpu")? > 0.0;
+    Some(Pretended { total: bytes("total")?, working_set: bytes("working_set"), gpu })
+}

@@ -75,3 +75,20 @@ fn a_home_too_long_for_sockets() {
 fn a_bad_file_cannot_be_shown() {
     assert_snapshot!(home_with(BAD).run(&["config", "show"]));
 }
+
+#[cfg(feature = "fake-worker")]
+#[test]
+fn what_auto_comes_to_is_a_comment() {
+    let shop = super::hub::Shop::stocked();
+    shop.configure("[worker]\nmodel = \"mlx-community/Llama-3.2-3B-8bit\"\ncontext = 4096\n");
+    let screen = shop.run(&["config", "show"]);
+    let worker: Vec<&str> = screen.lines().filter(|line| line.contains("  # ") && !line.contains("built in")).collect();
+    assert_snapshot!(worker.join("\n"));
+    // It is still a configuration, and the same one.
+    let text = screen.split_once('\n').unwrap().1.split("--- exit").next().unwrap().to_owned();
+    let read = mlxsup::config::parse(&text, std::path::Path::new("shown")).unwrap();
+    assert_eq!((read.worker.slots, read.worker.context), (None, Some(4096)));
+    let document = shop.json(&["config", "show", "--json"]);
+    assert_eq!(document["worker"]["slots"], "auto");
+    assert_eq!(document["resolved"]["budget"]["slots"], 8);
+}

@@ -74,6 +74,7 @@ pub fn serving() -> Status {
         ledger: Ledger { answered: 12_480, carried: 37, lost: 0, restarts: 5, longest_wait_s: 14.2 },
         config: ConfigView { hash: "3f9a1c0de1b24f77".to_owned(), pending: vec![], problems: vec![] },
         drain: None,
+        limits: None,
     }
 }
 

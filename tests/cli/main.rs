@@ -8,6 +8,8 @@ mod config;
 mod facts;
 mod failures;
 mod fixtures;
+#[cfg(feature = "fake-worker")]
+mod hub;
 mod install;
 mod launchd;
 mod logs;

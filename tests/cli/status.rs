@@ -1,7 +1,7 @@
 //! `status` in every state: the table, the JSON, the exit status.
 
 use insta::assert_snapshot;
-use mlxsup::control::view::{QueueView, State, Status};
+use mlxsup::control::view::{LimitsView, QueueView, State, Status};
 
 use super::fixtures;
 use super::screen::Home;
@@ -113,4 +113,33 @@ fn every_state_has_the_exit_status_of_the_design() {
         let screen = screen(&Status { state, ..fixtures::serving() });
         assert!(screen.ends_with(&format!("--- exit {expected}\n")), "{state:?}: {screen}");
     }
+}
+
+#[test]
+fn serving_with_its_limits_and_their_sums() {
+    let explain = [
+        ("worker.slots", "slots 8: 8 requests of 74,496 tokens each fit at once"),
+        ("worker.context", "context 262,144: the model's own length"),
+        ("worker.memory.wired_limit", "wired_limit 34.8 of 51.8 GiB = weights 34.3 + state 0.5"),
+        ("worker.memory.memory_limit", "memory_limit 49.2 GiB = 95 % of the 51.8 GiB working set"),
+        ("pool", "for requests 13.4 GiB = memory_limit 49.2 − weights 34.3 − runtime 1.5"),
+    ];
+    let limits = LimitsView {
+        source: "worker".to_owned(),
+        slots: Some(8),
+        context_tokens: Some(262_144),
+        wired_limit_bytes: Some(37_343_117_312),
+        cache_limit_bytes: Some(512 << 20),
+        memory_limit_bytes: Some(52_879_687_680),
+        recommended_working_set_bytes: Some(55_662_780_416),
+        device: Some("gpu".to_owned()),
+        explain: explain.map(|(key, sum)| (key.to_owned(), sum.to_owned())).into(),
+    };
+    let screen = screen(&Status { limits: Some(limits), ..fixtures::serving() });
+    let shown: Vec<&str> = screen
+        .lines()
+        .skip_while(|line| !line.starts_with("limits"))
+        .take_while(|line| !line.starts_with("queue"))
+        .collect();
+    assert_snapshot!(shown.join("\n"));
 }

@@ -33,6 +33,7 @@ pub fn status(state: State) -> Status {
         ledger: Ledger::default(),
         config: ConfigView::default(),
         drain: None,
+        limits: None,
     }
 }
 

@@ -19,6 +19,7 @@ pub fn table(status: &Status, home: &Path, now: Now, paint: Paint, columns: Opti
         Some(worker) => self::worker(&mut sheet, worker, &status.memory),
         None => sheet.row("worker", "none"),
     }
+    limits(&mut sheet, status);
     transition(&mut sheet, status, now);
     queue(&mut sheet, status);
     memory(&mut sheet, &status.memory);
@@ -116,6 +117,35 @@ fn worker(sheet: &mut Sheet, worker: &WorkerView, memory: &BTreeMap<String, f64>
     }
     if !speed.is_empty() {
         sheet.row("", speed.join(", "));
+    }
+}
+
+/// What the worker may take, and below it the sums that led to it.
+fn limits(sheet: &mut Sheet, status: &Status) {
+    let Some(limits) = &status.limits else { return };
+    let mut words = Vec::new();
+    if let Some(slots) = limits.slots {
+        words.push(plural(u64::from(slots), "slot", "slots"));
+    }
+    for (name, bytes) in [
+        ("wired", limits.wired_limit_bytes),
+        ("memory", limits.memory_limit_bytes),
+        ("cache", limits.cache_limit_bytes),
+    ] {
+        words.extend(bytes.map(|bytes| format!("{name} {}", size(bytes as f64))));
+    }
+    sheet.row("limits", words.join(", "));
+    for key in [
+        "worker.slots",
+        "worker.context",
+        "worker.memory.wired_limit",
+        "worker.memory.memory_limit",
+        "verdict",
+        "problem",
+    ] {
+        if let Some(sum) = limits.explain.get(key) {
+            sheet.row("", sum);
+        }
     }
 }
 

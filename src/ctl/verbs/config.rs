@@ -1,20 +1,30 @@
-//! `mlxsupctl config check|show`: judges a file, or prints it with every default filled in. Needs no daemon.
+//! `mlxsupctl config check|show`: judges a file, or prints it with every default filled in, and what `auto` comes to. Needs
+//! no daemon.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use crate::config::{self, Config, LoadError, Problem};
 use crate::ctl::args::{ConfigAction, ConfigArgs};
+use crate::ctl::control::Control;
 use crate::ctl::failure::{ExitStatus, Failure, Kind};
 use crate::ctl::home::Home;
 use crate::ctl::render::json::pretty;
 use crate::ctl::render::quantity::plural;
+use crate::ctl::reported;
 use crate::ctl::terminal::Terminal;
 use crate::gateway::Access;
+use crate::limits::{self, Unknown, words};
 
 /// Reads the named file, else the home's, which is also judged as a place for sockets.
-pub fn run(args: ConfigArgs, home: &Home, terminal: &mut Terminal) -> Result<ExitStatus, Failure> {
+pub async fn run(
+    args: ConfigArgs,
+    home: &Home,
+    control: &Control,
+    terminal: &mut Terminal,
+) -> Result<ExitStatus, Failure> {
     let (chosen, checking) = match args.action {
         ConfigAction::Check(chosen) => (chosen, true),
         ConfigAction::Show(chosen) => (chosen, false),
@@ -28,11 +38,21 @@ pub fn run(args: ConfigArgs, home: &Home, terminal: &mut Terminal) -> Result<Exi
             Ok(ExitStatus::Ok)
         }
         (Judged::Good(config), false, true) => {
-            terminal.print(pretty(config::to_json(&config).to_string().as_bytes()))?;
+            let mut document = config::to_json(&config);
+            document["resolved"] = match limits::resolve(&config, reported::ask(control).await) {
+                Ok(resolved) => serde_json::json!({"machine": resolved.machine, "budget": resolved.budget}),
+                Err(error) => serde_json::json!({"problem": error.to_string()}),
+            };
+            terminal.print(pretty(document.to_string().as_bytes()))?;
             Ok(ExitStatus::Ok)
         }
         (Judged::Good(config), false, false) => {
-            terminal.print(config::show(&config))?;
+            let comments = match limits::resolve(&config, reported::ask(control).await) {
+                Ok(resolved) => words::comments(&config, &resolved),
+                Err(Unknown::OtherEngine) => BTreeMap::new(),
+                Err(error) => BTreeMap::from([("worker.slots", format!("auto is not known yet: {error}"))]),
+            };
+            terminal.print(config::show_with(&config, &comments))?;
             Ok(ExitStatus::Ok)
         }
         (Judged::Bad { told, .. }, _, _) => {

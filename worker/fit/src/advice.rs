@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use crate::budget::{Budget, Engine, Question, wired};
+use crate::budget::{Budget, Engine, LEAST_PER_SLOT, Question, wired};
 use crate::derivation::{Derivation, Term, spoken};
 use crate::machine::Source;
 use crate::observed::Observed;
@@ -25,6 +25,8 @@ const SYSTEM_PERCENT: u64 = 94;
 /// Numbers for the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Advice {
+    /// What everything else starts from: every number as `auto` has it.
+    pub budget: Budget,
     /// For `worker.memory.wired_limit`; `None` where it is off or nothing can be wired.
     pub wired_limit: Option<Derivation>,
     /// For `worker.memory.cache_limit`.
@@ -89,7 +91,7 @@ impl Circumstances<'_> {
         self.question.answer()
     }
 
-    /// The advice. Numbers of the configuration that were set by hand are proposed anew, as if they were `auto`.
+    /// The advice. Limits that were set by hand are derived anew, as if they were `auto`.
     #[must_use]
     pub fn advice(&self) -> Advice {
         let question = Question { slots: None, context: None, memory_limit: None, ..self.question };
@@ -107,20 +109,33 @@ impl Circumstances<'_> {
             slots,
             context,
             warnings,
+            budget,
         }
     }
 
-    /// As many as were busy at once and one more, within what fits.
+    /// As many as were busy at once and one more. Without evidence what is configured stays, if it fits.
     fn slots(&self, budget: &Budget) -> Reasoned {
-        let at_once = |slots: u32| format!("{} tokens each fit at once", count(budget.longest_with(slots)));
+        let at_once = |slots: u32| match budget.longest_with(slots) {
+            0 => "nothing is left for requests".to_owned(),
+            tokens if slots == 1 => format!("one request of {} tokens fits at a time", count(tokens)),
+            tokens => format!("{slots} requests of {} tokens each fit at once", count(tokens)),
+        };
+        let most = budget.slots.max(1);
         if let Some(active) = self.observed.trusted(self.observed.active) {
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped first")]
             let busy = active.ceil().clamp(0.0, 1024.0) as u32;
-            let value = (busy + 1).clamp(1, budget.slots.max(1));
+            let value = (busy + 1).clamp(1, most);
             let because = format!("{busy} at once at the 99th percentile, and one to spare; {}", at_once(value));
             return Reasoned { value, because };
         }
-        Reasoned { value: budget.slots, because: at_once(budget.slots) }
+        let value = match self.question.slots {
+            Some(configured) if budget.longest_with(configured) >= LEAST_PER_SLOT.min(budget.model_context()) => {
+                configured
+            }
+            Some(configured) => configured.min(most),
+            None => most,
+        };
+        Reasoned { value, because: at_once(value) }
     }
 
     /// Weights and state as `auto` has them, and keys and values of the work that is usual here.
@@ -131,7 +146,7 @@ impl Circumstances<'_> {
             None => {
                 let tokens = self.default_max_tokens.min(budget.context);
                 warnings.push(format!(
-                    "KV is a guess: {slots} requests of {} tokens (default_max_tokens) each",
+                    "KV is a guess: {slots} × {} tokens, the answers that default_max_tokens allows",
                     count(tokens)
                 ));
                 budget.kv_bytes(slots, tokens).saturating_sub(state)
@@ -149,7 +164,7 @@ impl Circumstances<'_> {
                 Derivation::of(
                     "cache_limit",
                     bytes,
-                    vec![Term::plus("what is reused at the 99th percentile, rounded up,", bytes)],
+                    vec![Term::plus("what is reused at the 99th percentile, rounded up", bytes)],
                 )
             }
             None => Derivation::of("cache_limit", self.cache_limit, vec![Term::plus("as it is", self.cache_limit)]),
@@ -232,6 +247,10 @@ impl Circumstances<'_> {
         if let Some(bytes) = budget.too_big_by {
             warnings.push(format!("the model is too big by {}: {}", spoken(bytes), budget.need));
         }
+        if let Some(obstacle) = self.question.model.obstacle.as_ref().filter(|_| self.question.engine == Engine::Native)
+        {
+            warnings.push(obstacle.clone());
+        }
         if self.question.machine.working_set.is_some_and(|set| set.source == Source::Assumed) {
             warnings.push(
                 "the working set is assumed, the least that any macOS gives; a running worker knows the real one: start the \
@@ -311,10 +330,10 @@ mod tests {
         let advice = circumstances(ask(&model, &machine, Engine::Native), Observed::default()).advice();
         let wired = advice.wired_limit.unwrap();
         assert_eq!(wired.to_string(), "wired_limit 36.1 of 51.8 GiB = weights 34.3 + state 0.5 + KV 1.3");
-        assert_eq!(advice.memory_limit.to_string(), "memory_limit 49.2 GiB = working set 51.8 − 5 % of it 2.6");
-        assert_eq!(advice.cache_limit.to_string(), "cache_limit 512 MiB = as it is 512");
+        assert_eq!(advice.memory_limit.to_string(), "memory_limit 49.2 GiB = 95 % of the 51.8 GiB working set");
+        assert_eq!(advice.cache_limit.to_string(), "cache_limit 512 MiB = as it is");
         let rules: Vec<String> = advice.rules.iter().map(|rule| rule.above.to_string()).collect();
-        assert_eq!(rules[1], "system-memory 60.2 GiB = 94 % of memory 60.2");
+        assert_eq!(rules[1], "system-memory 60.2 GiB = 94 % of memory");
         assert_eq!(rules[3], "footprint-over-budget 50.7 GiB = memory_limit 49.2 + cache_limit 0.5 + process 1.0");
         assert_eq!(advice.rules[0].never.as_deref(), Some("cache_limit is 512 MiB"));
         assert!(advice.warnings.iter().any(|warning| warning.contains("no history")), "{:?}", advice.warnings);

@@ -12,6 +12,7 @@
 use mlxsup_worker_api::WiredLimit;
 use serde::Serialize;
 
+use crate::advice::count;
 use crate::attention::BLOCK;
 use crate::derivation::{Derivation, Term};
 use crate::machine::Machine;
@@ -27,8 +28,6 @@ const RUNTIME_CPU: u64 = 512 << 20;
 /// Sequences decoded together by default.
 const SLOTS_CPU: u32 = 4;
 const SLOTS_GPU: u32 = 8;
-/// mlx-lm's own default, which its bridge leaves as it is.
-const SLOTS_MLX_LM: u32 = 32;
 
 /// Prompt tokens the native worker reads at once: few enough that decoding beside it does not stall.
 pub const CHUNK_CPU: u32 = 256;
@@ -38,7 +37,7 @@ pub const CHUNK_GPU: u32 = 512;
 const CHUNK_MLX_LM: u32 = 2048;
 
 /// A slot that cannot hold so many tokens is not worth having.
-const LEAST_PER_SLOT: u32 = 4096;
+pub const LEAST_PER_SLOT: u32 = 4096;
 /// A model that cannot take one request of this length does not fit.
 const LEAST_CONTEXT: u32 = 2048;
 
@@ -139,7 +138,8 @@ impl Question<'_> {
         let plan = Plan::new(model.stored_bytes, model.unpacked_bytes, on_cpu, memory_limit.bytes);
         let element = if plan.precision == Precision::Float32 { 4 } else { model.element_bytes };
         let (runtime, chunk, most_slots) = match (self.engine, machine.gpu) {
-            (Engine::MlxLm, _) => (RUNTIME_GPU, CHUNK_MLX_LM, SLOTS_MLX_LM),
+            // mlx-lm itself would decode 32, and has no budget that holds any back.
+            (Engine::MlxLm, _) => (RUNTIME_GPU, CHUNK_MLX_LM, SLOTS_GPU),
             (Engine::Native, true) => (RUNTIME_GPU, CHUNK_GPU, SLOTS_GPU),
             (Engine::Native, false) => (RUNTIME_CPU, CHUNK_CPU, SLOTS_CPU),
         };
@@ -165,7 +165,7 @@ impl Question<'_> {
             vec![
                 Term::plus("weights", plan.weights_bytes),
                 Term::plus("runtime", runtime),
-                Term::plus(format!("one request of {shortest} tokens"), costs.of(1, shortest)),
+                Term::plus(format!("one request of {} tokens", count(shortest)), costs.of(1, shortest)),
             ],
         );
         let too_big_by = need.bytes.checked_sub(memory_limit.bytes).filter(|bytes| *bytes > 0);

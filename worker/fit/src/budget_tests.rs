@@ -75,10 +75,10 @@ fn the_operators_machine_on_paper() {
     assert_eq!(
         lines,
         [
-            "memory_limit 49.2 GiB = working set 51.8 − 5 % of it 2.6",
+            "memory_limit 49.2 GiB = 95 % of the 51.8 GiB working set",
             "wired_limit 34.8 of 51.8 GiB = weights 34.3 + state 0.5",
             "for requests 13.4 GiB = memory_limit 49.2 − weights 34.3 − runtime 1.5",
-            "needs 35.9 GiB = weights 34.3 + runtime 1.5 + one request of 2048 tokens 0.1",
+            "needs 35.9 GiB = weights 34.3 + runtime 1.5 + one request of 2,048 tokens 0.1",
         ]
     );
     assert_eq!((budget.slots, budget.context, budget.too_big_by), (8, 262_144, None));
@@ -106,8 +106,8 @@ fn configured_numbers_win_and_are_told_apart() {
     };
     let budget = question.answer();
     assert_eq!((budget.slots, budget.context, budget.memory_limit.bytes), (3, 262_144, 48 << 30));
-    assert_eq!(budget.memory_limit.to_string(), "memory_limit 48.0 GiB = as configured 48.0");
-    assert_eq!(budget.wired_limit.unwrap().to_string(), "wired_limit 51.8 GiB = working set 51.8");
+    assert_eq!(budget.memory_limit.to_string(), "memory_limit 48.0 GiB = as configured");
+    assert_eq!(budget.wired_limit.unwrap().to_string(), "wired_limit 51.8 GiB = working set");
     let off = Question { wired_limit: WiredLimit::Off, ..question };
     assert_eq!(off.answer().wired_limit, None);
 }

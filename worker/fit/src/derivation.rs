@@ -76,9 +76,12 @@ impl Derivation {
         self
     }
 
-    /// The right-hand side alone: `weights 34.3 + KV 3.8`.
+    /// The right-hand side alone: `weights 34.3 + KV 3.8`; of a single part its name alone.
     #[must_use]
     pub fn parts(&self) -> String {
+        if let [only] = self.terms.as_slice() {
+            return only.name.clone();
+        }
         let scale = self.scale();
         let mut text = String::new();
         for (index, term) in self.terms.iter().enumerate() {
@@ -191,7 +194,7 @@ mod tests {
             "wired 38.1 of 51.8 GiB = weights 34.3 + KV 3.8"
         );
         let small = Derivation::sum("wired", vec![Term::plus("weights", 514 * MIB), Term::plus("KV", 0)]);
-        assert_eq!(small.to_string(), "wired 514 MiB = weights 514");
+        assert_eq!(small.to_string(), "wired 514 MiB = weights");
         let none = Derivation::sum("left", vec![Term::plus("memory", GIB), Term::minus("weights", 3 * GIB)]);
         assert_eq!(none.to_string(), "left 0.0 GiB = memory 1.0 − weights 3.0");
         assert_eq!((spoken(gib(38.13)), spoken(512 << 20)), ("38.1 GiB".to_owned(), "512 MiB".to_owned()));

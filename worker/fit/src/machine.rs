@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::derivation::{Derivation, Term};
+use crate::derivation::{Derivation, Term, spoken};
 
 const GIB: u64 = 1 << 30;
 
@@ -94,8 +94,8 @@ impl Machine {
         match self.working_set {
             Some(set) if set.bytes / 100 * 95 < of_machine.bytes => {
                 let most = set.bytes / 100 * 95;
-                let terms = vec![Term::plus("working set", set.bytes), Term::minus("5 % of it", set.bytes - most)];
-                Derivation::of("memory_limit", most, terms)
+                let word = format!("95 % of the {} working set", spoken(set.bytes));
+                Derivation::of("memory_limit", most, vec![Term::plus(word, most)])
             }
             _ => of_machine,
         }
@@ -173,7 +173,7 @@ pub(crate) mod tests {
     #[test]
     fn a_macs_memory_limit_stays_within_its_working_set() {
         let article = mac(64.0, 51.84).memory_limit_sum();
-        assert_eq!(article.to_string(), "memory_limit 49.2 GiB = working set 51.8 − 5 % of it 2.6");
+        assert_eq!(article.to_string(), "memory_limit 49.2 GiB = 95 % of the 51.8 GiB working set");
         assert_eq!(linux(64).memory_limit_sum().to_string(), "memory_limit 56.0 GiB = memory 64.0 − reserve 8.0");
     }
 
