@@ -51,6 +51,8 @@ pub enum Verb {
     Clients(Facts),
     /// Show what was decided and why
     Events(EventsArgs),
+    /// Show the downloaded models and how much of each fits this machine
+    Models(Facts),
     /// Show the last lines of a log
     Logs(LogsArgs),
     /// Judge or print the configuration

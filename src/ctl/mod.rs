@@ -18,6 +18,7 @@ mod interrupt;
 mod render;
 mod reported;
 mod service_control;
+mod shelf;
 mod sse;
 mod steer;
 mod tail;

@@ -14,6 +14,8 @@ mod install;
 mod launchd;
 mod logs;
 mod machine;
+#[cfg(feature = "fake-worker")]
+mod models;
 mod screen;
 mod server;
 mod status;

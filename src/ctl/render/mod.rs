@@ -2,6 +2,7 @@
 //!
 //! Everything here returns text and writes nothing.
 
+pub mod fits;
 pub mod human;
 pub mod json;
 pub mod progress;

@@ -10,6 +10,7 @@ mod events;
 mod install;
 mod load;
 mod logs;
+mod models;
 mod reload;
 mod restart;
 mod resume;
@@ -50,6 +51,7 @@ pub async fn dispatch(args: Args, terminal: &mut Terminal) -> Result<ExitStatus,
         Verb::Schedule(schedule) => schedule::run(schedule, &control, terminal).await,
         Verb::Clients(facts) => clients::run(facts, &control, terminal).await,
         Verb::Events(events) => events::run(&events, &control, terminal).await,
+        Verb::Models(facts) => models::run(facts, &home_holding("mlxsup.toml"), &control, terminal).await,
         Verb::Logs(logs) => logs::run(&logs, &home_holding("logs"), terminal).await,
         Verb::Config(config) => config::run(config, &home_holding("mlxsup.toml"), &control, terminal).await,
         Verb::Reload(waiting) => reload::run(waiting, &control, terminal).await,
