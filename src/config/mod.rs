@@ -10,6 +10,7 @@
 mod builtin;
 mod carried;
 mod combinations;
+pub mod edit;
 mod effective;
 mod file;
 mod home;

@@ -51,6 +51,8 @@ pub enum Verb {
     Clients(Facts),
     /// Show what was decided and why
     Events(EventsArgs),
+    /// Derive limits, slots and thresholds for this machine and model, and show the sums
+    Tune(TuneArgs),
     /// Show the downloaded models and how much of each fits this machine
     Models(Facts),
     /// Show the last lines of a log
@@ -286,6 +288,17 @@ pub struct ChatArgs {
     /// Use this client socket [default: listen.socket of the home]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+}
+
+/// `tune`.
+#[derive(Debug, ClapArgs)]
+pub struct TuneArgs {
+    /// Write the values into mlxsup.toml, keeping its comments
+    #[arg(long)]
+    pub apply: bool,
+    /// How to print.
+    #[command(flatten)]
+    pub facts: Facts,
 }
 
 /// `config`.

@@ -11,6 +11,7 @@
 pub mod args;
 mod connection;
 mod control;
+mod differences;
 mod error_object;
 mod failure;
 mod home;

@@ -21,4 +21,6 @@ mod server;
 mod status;
 mod steering;
 mod systemd;
+#[cfg(feature = "fake-worker")]
+mod tune;
 mod words;

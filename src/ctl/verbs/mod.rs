@@ -19,6 +19,7 @@ mod schedule;
 mod start;
 mod status;
 mod stop;
+mod tune;
 mod uninstall;
 mod unload;
 mod upgrade;
@@ -51,6 +52,7 @@ pub async fn dispatch(args: Args, terminal: &mut Terminal) -> Result<ExitStatus,
         Verb::Schedule(schedule) => schedule::run(schedule, &control, terminal).await,
         Verb::Clients(facts) => clients::run(facts, &control, terminal).await,
         Verb::Events(events) => events::run(&events, &control, terminal).await,
+        Verb::Tune(tune) => tune::run(&tune, &home_holding("mlxsup.toml"), &control, terminal).await,
         Verb::Models(facts) => models::run(facts, &home_holding("mlxsup.toml"), &control, terminal).await,
         Verb::Logs(logs) => logs::run(&logs, &home_holding("logs"), terminal).await,
         Verb::Config(config) => config::run(config, &home_holding("mlxsup.toml"), &control, terminal).await,

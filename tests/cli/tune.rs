@@ -1,0 +1,99 @@
+//! `tune`: the paper, what it would change, and the file afterwards.
+
+use std::os::unix::fs::PermissionsExt;
+
+use insta::assert_snapshot;
+
+use super::hub::Shop;
+
+const MODEL: &str = "mlx-community/Qwen3.5-35B-A3B-8bit";
+
+fn tuned(shop: &Shop, text: &str, arguments: &[&str]) -> String {
+    shop.configure(&text.replace("MODEL", MODEL));
+    shop.run(arguments)
+}
+
+/// What the operator guessed: 45 GiB wired, 48 GiB in all.
+const GUESSED: &str = "# the article's three lines
+[worker]
+engine = \"mlx_lm\"   # knows the model
+model = \"MODEL\"
+slots = 2
+
+[worker.memory]
+wired_limit = \"45GiB\"     # pin the model in resident RAM
+cache_limit = \"512MiB\"    # cap Metal compile/scratch
+memory_limit = \"48GiB\"    # fail loud above this, don't OOM
+
+[[schedule]]
+name = \"nightly\"
+cron = \"0 4 * * *\"
+action = \"restart\"
+";
+
+#[test]
+fn the_operators_guesses_on_paper() {
+    assert_snapshot!(tuned(&Shop::stocked(), GUESSED, &["tune"]));
+}
+
+#[test]
+fn applied_the_file_keeps_its_comments_and_its_mode() {
+    let shop = Shop::stocked();
+    shop.configure("");
+    std::fs::set_permissions(shop.config(), std::fs::Permissions::from_mode(0o640)).unwrap();
+    let screen = tuned(&shop, GUESSED, &["tune", "--apply"]);
+    let text = std::fs::read_to_string(shop.config()).unwrap();
+    assert_snapshot!(format!("{}\n--- mlxsup.toml\n{text}", screen.split_once("\nchange").unwrap().1));
+    assert_eq!(std::fs::metadata(shop.config()).unwrap().permissions().mode() & 0o777, 0o640);
+    assert!(!shop.home.path().join("mlxsup.toml.new").exists());
+    // What was advised is not advised again.
+    assert!(shop.run(&["tune"]).contains("Nothing to change"), "{}", shop.run(&["tune"]));
+}
+
+#[test]
+fn a_short_file_gets_only_what_differs_from_auto() {
+    let shop = Shop::stocked();
+    let screen = tuned(&shop, "[worker]\nmodel = \"MODEL\"\n", &["tune", "--apply"]);
+    assert!(screen.ends_with("--- exit 0\n"), "{screen}");
+    assert_snapshot!(std::fs::read_to_string(shop.config()).unwrap());
+}
+
+#[test]
+fn a_working_set_that_is_only_assumed_changes_nothing() {
+    let shop = Shop::mac(64.0, 0.0);
+    shop.put(MODEL, &super::hub::qwen35(), 34_660_610_688);
+    assert_snapshot!(tuned(&shop, "[worker]\nmodel = \"MODEL\"\n", &["tune"]));
+}
+
+#[test]
+fn a_model_that_is_too_big() {
+    let shop = Shop::mac(48.0, 37.44);
+    shop.put(MODEL, &super::hub::qwen35(), 34_660_610_688);
+    assert_snapshot!(tuned(&shop, "[worker]\nmodel = \"MODEL\"\n", &["tune", "--apply"]));
+}
+
+#[test]
+fn as_json_from_the_same_sums() {
+    let shop = Shop::stocked();
+    shop.configure(&GUESSED.replace("MODEL", MODEL));
+    let document = shop.json(&["tune", "--json"]);
+    let advice = &document["advice"];
+    let terms = advice["wired_limit"]["terms"].as_array().unwrap();
+    let sum: i64 = terms.iter().map(|term| term["bytes"].as_i64().unwrap()).sum();
+    assert_eq!(Some(sum), advice["wired_limit"]["bytes"].as_i64());
+    let keys: Vec<&str> =
+        document["changes"].as_array().unwrap().iter().map(|change| change["key"].as_str().unwrap()).collect();
+    assert_eq!(keys, ["worker.memory.wired_limit", "worker.memory.memory_limit"]);
+    assert_eq!(document["applied"], false);
+}
+
+#[test]
+fn without_a_configuration_or_a_model() {
+    let shop = Shop::stocked();
+    assert_snapshot!(shop.run(&["tune"]));
+    shop.configure("[worker]\nmodel = \"some/absent\"\n");
+    assert_snapshot!(shop.run(&["tune"]));
+    shop.configure("[worker]\nengine = \"openai\"\nmodel = \"m\"\ncommand = [\"x\", \"{port}\"]\n");
+    let screen = shop.run(&["tune"]);
+    assert!(screen.contains("sets its own limits") && screen.ends_with("--- exit 2\n"), "{screen}");
+}
