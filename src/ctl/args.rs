@@ -27,6 +27,8 @@ pub struct Args {
 /// The verbs, in the order of a day's work.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Write a first configuration for this machine and a model
+    Init(InitArgs),
     /// Show what the service is doing and why
     Status(Facts),
     /// Ask the model a question, or hold a conversation
@@ -288,6 +290,17 @@ pub struct ChatArgs {
     /// Use this client socket [default: listen.socket of the home]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+}
+
+/// `init`.
+#[derive(Debug, ClapArgs)]
+pub struct InitArgs {
+    /// Use this model: a folder, a GGUF file or a downloaded hub id [default: the largest downloaded one that fits]
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// How to print.
+    #[command(flatten)]
+    pub facts: Facts,
 }
 
 /// `tune`.

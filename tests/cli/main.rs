@@ -10,6 +10,8 @@ mod failures;
 mod fixtures;
 #[cfg(feature = "fake-worker")]
 mod hub;
+#[cfg(feature = "fake-worker")]
+mod init;
 mod install;
 mod launchd;
 mod logs;

@@ -49,7 +49,7 @@ fn version() {
 fn completions_know_every_verb() {
     for shell in ["bash", "zsh", "fish"] {
         let screen = Home::new().run(&["completions", shell]);
-        for verb in ["status", "drain", "clear-cache", "tune", "models", "completions"] {
+        for verb in ["init", "status", "drain", "clear-cache", "tune", "models", "completions"] {
             assert!(screen.contains(verb), "{shell} {verb}");
         }
         assert!(screen.ends_with("--- exit 0\n"));

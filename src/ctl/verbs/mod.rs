@@ -7,6 +7,7 @@ mod completions;
 mod config;
 mod drain;
 mod events;
+mod init;
 mod install;
 mod load;
 mod logs;
@@ -40,6 +41,7 @@ pub async fn dispatch(args: Args, terminal: &mut Terminal) -> Result<ExitStatus,
     let home_holding = |file: &str| Home::holding(args.home.as_deref(), &surroundings, file);
     let control = Control::new(home.clone());
     match args.verb {
+        Verb::Init(init) => init::run(&init, &home_holding("mlxsup.toml"), &control, terminal).await,
         Verb::Status(facts) => status::run(facts, &home, &control, terminal).await,
         Verb::Chat(chat) => chat::run(chat, &home, terminal).await,
         Verb::Drain(drain) => drain::run(&drain, &control, terminal).await,
