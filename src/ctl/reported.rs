@@ -1,17 +1,20 @@
-//! What a running worker has said about its device, if a daemon answers: some facts of a Mac are known nowhere else.
+//! What a worker has said about its device: the running one, if a daemon answers, else the program itself, asked for it.
 
 use super::control::Control;
 use crate::control::view::LimitsView;
+use crate::limits::device;
 use crate::memory::machine::Reported;
 
-/// Asks the daemon; nothing when there is none.
+/// Asks the daemon, and on a Mac without one the worker program.
 pub async fn ask(control: &Control) -> Reported {
-    if !control.socket().exists() {
-        return Reported::default();
-    }
-    match control.status().await {
-        Ok(answer) => of(answer.value.limits.as_ref()),
-        Err(_) => Reported::default(),
+    let told = match control.socket().exists() {
+        true => control.status().await.ok().map(|answer| of(answer.value.limits.as_ref())),
+        false => None,
+    };
+    match told.filter(|told| told.gpu.is_some()) {
+        Some(told) => told,
+        // A panic of that thread is no reason to say nothing.
+        None => tokio::task::spawn_blocking(device::reported).await.unwrap_or_default(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! daemon and `mlxsupctl tune`. The arithmetic is `mlxsup_fit`'s, which the worker uses too; the worker alone decides, and
 //! what it reports in `status` is the last word. Reads headers of model files, so it blocks.
 
+pub mod device;
 pub mod words;
 
 use std::path::Path;

@@ -12,7 +12,7 @@ fn main() -> ExitCode {
         Ok(mode) => mode,
         Err(error) => return failed(&error.to_string(), error.exit_code()),
     };
-    log_to_stderr(if matches!(mode, Mode::Prompt(..)) { "warn" } else { "info" });
+    log_to_stderr(if matches!(mode, Mode::Prompt(..) | Mode::Machine(_)) { "warn" } else { "info" });
     match mode.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error.to_string(), error.exit_code()),

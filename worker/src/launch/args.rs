@@ -26,6 +26,9 @@ pub struct Args {
     /// Serve on this loopback address.
     #[arg(long, value_name = "HOST:PORT", default_value = DEFAULT_LISTEN)]
     listen: String,
+    /// Print what the device and its memory are, as JSON, and end.
+    #[arg(long, conflicts_with_all = ["model", "socket", "prompt"])]
+    machine: bool,
     /// Answer this prompt on stdout and end.
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["socket", "listen"])]
     prompt: Option<String>,
@@ -73,6 +76,9 @@ pub struct Prompting {
 impl Args {
     pub(super) fn into_mode(self) -> Result<Mode, LaunchError> {
         let usage = |message: &str| LaunchError::Usage(message.to_owned());
+        if self.machine {
+            return Ok(Mode::Machine(self.device));
+        }
         let fields = self.fields();
         let model = self.model.ok_or_else(|| usage("`--model` is missing; mlxsupd starts workers by itself"))?;
         let settings = Settings {

@@ -7,15 +7,17 @@ mod life;
 mod prompt_mode;
 mod ready_pipe;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mlxsup_worker_api::Settings;
-use mlxsup_worker_api::settings::env;
+use mlxsup_worker_api::settings::{Device, env};
 
 use crate::engine::EngineError;
+use crate::limits;
 use crate::serve::{Identity, ListenError};
 use crate::text::TextError;
 
@@ -89,6 +91,8 @@ pub(crate) enum Address {
 pub enum Mode {
     /// It serves until told to stop.
     Serve(Service),
+    /// It says what it would run on.
+    Machine(Device),
     /// It answers one prompt on stdout.
     Prompt(Box<Settings>, args::Prompting),
 }
@@ -124,9 +128,18 @@ impl Mode {
     pub fn run(self) -> Result<(), LaunchError> {
         match self {
             Self::Serve(service) => life::run(service),
+            Self::Machine(device) => tell_machine(device),
             Self::Prompt(settings, prompting) => prompt_mode::run(&settings, &prompting),
         }
     }
+}
+
+/// One JSON object on stdout: `mlxsupctl` and `mlxsupd` ask, who load no MLX themselves.
+fn tell_machine(device: Device) -> Result<(), LaunchError> {
+    let machine = limits::select(device).map_err(|error| LaunchError::Engine(error.to_string()))?;
+    let text = serde_json::to_string(&machine).map_err(|error| LaunchError::Engine(error.to_string()))?;
+    let what = "cannot write to stdout";
+    writeln!(std::io::stdout(), "{text}").map_err(|source| LaunchError::System { what, source })
 }
 
 /// The life that the daemon's environment describes.
