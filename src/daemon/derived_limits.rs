@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use mlxsup_worker_api::WorkerStatus;
 use tokio::sync::mpsc;
 
-use crate::config::{Config, WiredLimit};
+use crate::config::{self, Config, WiredLimit};
 use crate::control::view::LimitsView;
 use crate::limits::{self, Resolved, Unknown, words};
 use crate::memory::machine::{MachineError, Reported};
@@ -32,7 +32,7 @@ impl DerivedLimits {
     pub fn measure(&self, config: &Config, events: &mpsc::UnboundedSender<Event>) {
         let (config, last, events) = (config.clone(), Arc::clone(&self.last), events.clone());
         tokio::task::spawn_blocking(move || {
-            let derived = Derived { found: limits::resolve(&config, Reported::default()) };
+            let derived = Derived { found: limits::resolve(&config, limits::device::reported()) };
             let bytes = derived.weights_bytes().or_else(|| size_on_disk(Path::new(&config.worker.model)));
             *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(derived));
             // The receiver is the driver's own; it is gone only when everything is.
@@ -64,6 +64,23 @@ impl Derived {
             Err(error) => Some(format!("not known before the worker says: {error}")),
         }
     }
+}
+
+/// The configuration with the built-in rule on the footprint at the budget that the worker derived for itself; `None` when
+/// it is there already, or the file says something else.
+#[must_use]
+pub fn with_footprint_rule(config: &Config, report: &WorkerStatus) -> Option<Config> {
+    let memory = &config.worker.memory;
+    let limit = report.memory.memory_limit_bytes.filter(|_| memory.memory_limit.is_none())?;
+    let cache = report.memory.cache_limit_bytes.unwrap_or(memory.cache_limit);
+    let wanted = config::footprint_over_budget(limit, cache, config.restart.mode);
+    let at = config.rules.iter().position(|rule| rule.built_in && rule.name == wanted.name)?;
+    if config.rules[at] == wanted {
+        return None;
+    }
+    let mut config = config.clone();
+    config.rules[at] = wanted;
+    Some(config)
 }
 
 /// `limits` of `status`.
@@ -129,4 +146,29 @@ fn size_on_disk(model: &Path) -> Option<u64> {
     let entries = std::fs::read_dir(model).ok()?;
     let sizes = entries.flatten().map(|entry| entry.path()).filter(|path| weights(path)).filter_map(|path| size(&path));
     Some(sizes.sum()).filter(|bytes| *bytes > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_footprint_rule_follows_the_workers_own_limit_once() {
+        let parse = |text: &str| config::parse(text, Path::new("mlxsup.toml")).unwrap();
+        let config = parse("[worker]\nmodel = \"m\"\n");
+        let mut report: WorkerStatus = serde_json::from_value(serde_json::json!({
+            "protocol": 1, "pid": 2, "generation": 3, "nonce": "n", "fingerprint": "f", "phase": "ready", "bytes_done": 0,
+            "bytes_total": 0, "memory": {}, "counters": {},
+            "engine": {"steps": 0, "pending_prefill_tokens": 0, "active": 0, "waiting": 0, "slots": 4}
+        }))
+        .unwrap();
+        assert_eq!(with_footprint_rule(&config, &report), None, "nothing is known");
+        report.memory.memory_limit_bytes = Some(49 << 30);
+        let followed = with_footprint_rule(&config, &report).unwrap();
+        let rule = |config: &Config| config.rules.iter().find(|rule| rule.name == "footprint-over-budget").cloned();
+        assert_ne!(rule(&followed), rule(&config));
+        assert_eq!(with_footprint_rule(&followed, &report), None);
+        let own = parse("[worker]\nmodel = \"m\"\nmemory.memory_limit = \"48GiB\"\n");
+        assert_eq!(with_footprint_rule(&own, &report), None, "the file says it");
+    }
 }

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::boot_config::Verdict;
 use super::clock::Clock;
+use super::derived_limits::with_footprint_rule;
 use super::effects::Effects;
 pub use super::ends::{Ends, Request};
 use super::handle::{GatewayInput, Handle, Report};
@@ -336,6 +337,10 @@ impl Driver {
         }
         let snapshot = self.core.snapshot();
         let newest = self.serving_report();
+        let report = newest.as_ref().and_then(|(_, report)| report.as_ref());
+        if let Some(config) = report.and_then(|report| with_footprint_rule(self.core.config(), report)) {
+            self.step(Event::Reconfigured { config: Box::new(config) });
+        }
         let uptime = snapshot.worker.as_ref().map(|worker| now.mono - worker.spawned_at).unwrap_or_default();
         let latencies = self.metrics.as_ref().map(|metrics| metrics.latencies()).unwrap_or_default();
         let sample = aside(|| self.sampler.sample(newest.as_ref(), uptime, &snapshot, latencies, now.mono));
