@@ -100,7 +100,8 @@ fn choose(args: &InitArgs, machine: &Machine, terminal: &mut Terminal) -> Result
 fn absolute(model: &str) -> String {
     let path = Path::new(model);
     match path.exists() {
-        true => fs::canonicalize(path).map_or_else(|_| model.to_owned(), |path| path.display().to_string()),
+        // Links stay: somebody may mean to point them at another model.
+        true => std::path::absolute(path).map_or_else(|_| model.to_owned(), |path| path.display().to_string()),
         false => model.to_owned(),
     }
 }
@@ -134,12 +135,12 @@ fn configuration(name: &str, fit: &Fit, machine: &Machine) -> String {
          [worker]\n\
          model = {model}\n\
          {engine}\
-         slots = \"auto\"          # {slots}\n\
-         context = \"auto\"        # {context}\n\
+         slots = \"auto\"          # auto is {slots}\n\
+         context = \"auto\"        # auto is {context}\n\
          \n\
          [worker.memory]         # `mlxsupctl tune` proposes numbers once there is a history\n\
-         wired_limit = \"auto\"    # {wired}\n\
-         memory_limit = \"auto\"   # {memory}\n\
+         wired_limit = \"auto\"    # auto is {wired}\n\
+         memory_limit = \"auto\"   # auto is {memory}\n\
          \n\
          # [listen]              # for clients that know no Unix sockets\n\
          # tcp = \"127.0.0.1:11535\"\n\

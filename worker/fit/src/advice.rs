@@ -141,6 +141,10 @@ impl Circumstances<'_> {
     /// Weights and state as `auto` has them, and keys and values of the work that is usual here.
     fn wired(&self, budget: &Budget, slots: u32, warnings: &mut Vec<String>) -> Derivation {
         let state = u64::from(slots).saturating_mul(budget.state_bytes);
+        if !self.question.machine.gpu {
+            // Where wiring is locking pages, weights alone are locked.
+            return wired(self.question.machine, vec![Term::plus("weights", budget.weights_bytes)]);
+        }
         let kv = match self.observed.trusted(self.observed.kv_bytes) {
             Some(kv) => kv,
             None => {
@@ -249,7 +253,7 @@ impl Circumstances<'_> {
         }
         if let Some(obstacle) = self.question.model.obstacle.as_ref().filter(|_| self.question.engine == Engine::Native)
         {
-            warnings.push(obstacle.clone());
+            warnings.push(format!("{obstacle}; engine = \"mlx_lm\" runs most that are folders"));
         }
         if self.question.machine.working_set.is_some_and(|set| set.source == Source::Assumed) {
             warnings.push(

@@ -88,10 +88,10 @@ impl Attention {
         Ok(Self {
             query_heads,
             head_dim,
-            elements_per_token: kinds.full * per_layer,
-            window_elements: kinds.windowed * per_layer,
+            elements_per_token: kinds.full.saturating_mul(per_layer),
+            window_elements: kinds.windowed.saturating_mul(per_layer),
             window: number("sliding_window").unwrap_or(0),
-            state_bytes: kinds.recurrent * state_bytes(config),
+            state_bytes: kinds.recurrent.saturating_mul(state_bytes(config)),
         })
     }
 }
@@ -218,6 +218,24 @@ pub(crate) mod tests {
         ] {
             let error = Attention::of_config(&config).unwrap_err();
             assert!(error.contains(word), "{error}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_numbers_overflow(numbers in proptest::collection::vec(proptest::prelude::any::<u32>(), 12), tokens in proptest::prelude::any::<u64>()) {
+            let keys = [
+                "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "sliding_window",
+                "sliding_window_pattern", "full_attention_interval", "linear_num_value_heads", "linear_num_key_heads",
+                "linear_value_head_dim", "linear_key_head_dim", "linear_conv_kernel_dim",
+            ];
+            let shifted = |index: usize| u64::from(numbers[index]) >> (index * 7 % 24);
+            let config: serde_json::Map<String, Value> =
+                keys.iter().enumerate().map(|(index, key)| ((*key).to_owned(), shifted(index).into())).collect();
+            if let Ok(attention) = Attention::of_config(&Value::Object(config)) {
+                let _ = attention.kv_bytes(tokens, tokens, 4);
+                let _ = attention.scratch_bytes(tokens, 2048, 4, false);
+            }
         }
     }
 }

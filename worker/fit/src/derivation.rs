@@ -116,10 +116,13 @@ impl fmt::Display for Derivation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scale = self.scale();
         write!(f, "{} {}", self.name, scale.write(self.written()))?;
-        if let Some((bound, _)) = &self.of {
-            write!(f, " of {}", scale.write(scale.ticks(*bound)))?;
+        match &self.of {
+            Some((bound, _)) if Scale::of(*bound).unit() == scale.unit() => {
+                write!(f, " of {} {}", scale.write(scale.ticks(*bound)), scale.unit())?;
+            }
+            Some((bound, _)) => write!(f, " {} of {}", scale.unit(), spoken(*bound))?,
+            None => write!(f, " {}", scale.unit())?,
         }
-        write!(f, " {}", scale.unit())?;
         if !self.terms.is_empty() {
             write!(f, " = {}", self.parts())?;
         }
@@ -195,6 +198,8 @@ mod tests {
         );
         let small = Derivation::sum("wired", vec![Term::plus("weights", 514 * MIB), Term::plus("KV", 0)]);
         assert_eq!(small.to_string(), "wired 514 MiB = weights");
+        let bounded = small.within(gib(15.54), "memory less the reserve");
+        assert_eq!(bounded.to_string(), "wired 514 MiB of 15.5 GiB = weights");
         let none = Derivation::sum("left", vec![Term::plus("memory", GIB), Term::minus("weights", 3 * GIB)]);
         assert_eq!(none.to_string(), "left 0.0 GiB = memory 1.0 − weights 3.0");
         assert_eq!((spoken(gib(38.13)), spoken(512 << 20)), ("38.1 GiB".to_owned(), "512 MiB".to_owned()));
