@@ -14,6 +14,7 @@ pub mod supervisor;
 
 pub mod daemon;
 pub mod gateway;
+pub mod history;
 pub mod limits;
 pub mod link;
 pub mod memory;

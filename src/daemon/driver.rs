@@ -27,6 +27,7 @@ use super::sampling::Sampler;
 use super::timetable::{Reached, Timetable};
 use crate::config::Config;
 use crate::control::view::{FailureView, State, Status};
+use crate::history::{HistoryWriter, Note};
 use crate::telemetry::Metrics;
 
 use crate::supervisor::{Action, Event, Generation, Persistent, RESTART_DONE, Record, Supervisor};
@@ -69,6 +70,8 @@ pub struct Driver {
     seen: Option<(State, Option<Generation>, bool)>,
     recorder: Option<Recorder>,
     metrics: Option<Arc<Metrics>>,
+    history: Option<HistoryWriter>,
+    history_notes: mpsc::UnboundedReceiver<Note>,
 }
 
 /// Control requests that may wait for the driver.
@@ -116,6 +119,8 @@ impl Driver {
             seen: None,
             recorder: None,
             metrics: None,
+            history: None,
+            history_notes: mpsc::unbounded_channel().1,
         };
         (driver, ends)
     }
@@ -145,6 +150,13 @@ impl Driver {
     /// Has restarts counted. Before [`Self::run`].
     pub fn set_metrics(&mut self, metrics: Arc<Metrics>) {
         self.metrics = Some(metrics);
+    }
+
+    /// Has samples and events kept for good from now on; `notes` are the writer's.
+    pub fn set_history(&mut self, writer: HistoryWriter, notes: mpsc::UnboundedReceiver<Note>) {
+        self.journal.keep_in(writer.history().clone());
+        self.history = Some(writer);
+        self.history_notes = notes;
     }
 
     /// The machine went down since the last daemon ran.
@@ -206,6 +218,10 @@ impl Driver {
                 biased;
                 Some(event) = self.events.recv() => self.worker_news(event),
                 Some(request) = self.requests.recv() => self.request(request),
+                Some(Note { kind, message }) = self.history_notes.recv() => {
+                    self.note(kind, message);
+                    false
+                }
                 () = tokio::time::sleep_until(sample_at) => self.sample(),
                 () = tokio::time::sleep_until(deadline) => self.tick(),
                 Some(input) = self.gateway.recv() => self.gateway_inputs(input),
@@ -344,6 +360,9 @@ impl Driver {
         let uptime = snapshot.worker.as_ref().map(|worker| now.mono - worker.spawned_at).unwrap_or_default();
         let latencies = self.metrics.as_ref().map(|metrics| metrics.latencies()).unwrap_or_default();
         let sample = aside(|| self.sampler.sample(newest.as_ref(), uptime, &snapshot, latencies, now.mono));
+        if let Some(writer) = &self.history {
+            writer.history().sample(now.wall, &sample);
+        }
         let over = self.step(Event::Sampled { sample: Box::new(sample) });
         self.publish();
         over
@@ -409,6 +428,9 @@ impl Driver {
     fn exec(&mut self) -> bool {
         let Some(change) = self.image_change.as_mut().filter(|change| change.is_leaving()) else { return false };
         let saved = self.effects.prepare_exec();
+        if let Some(writer) = &self.history {
+            writer.history().flush();
+        }
         let failed = change.exec(saved, || self.requests.is_empty());
         self.effects.stay();
         failed.is_some_and(|why| self.step(Event::ExecFailed { why }))

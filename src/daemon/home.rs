@@ -91,6 +91,12 @@ impl Home {
         self.root.join("control.sock")
     }
 
+    /// `history.db`.
+    #[must_use]
+    pub fn history(&self) -> PathBuf {
+        self.root.join(crate::history::FILE)
+    }
+
     /// The stable socket, as configured: relative to the home or absolute.
     #[must_use]
     pub fn client_socket(&self, configured: &Path) -> PathBuf {

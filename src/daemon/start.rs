@@ -22,6 +22,7 @@ use super::{DaemonError, Options, children, leftover, outdated, panic_report, st
 use crate::config::Config;
 use crate::control;
 use crate::gateway::{self, Access, GatewayContext, RequestSink};
+use crate::history::HistoryWriter;
 use crate::service::{Notifier, inheritance, is_started_by_init, watchdog_interval};
 use crate::supervisor::verbs::Verb;
 use crate::telemetry::{Logging, Metrics, RequestsLog, StderrLog};
@@ -91,6 +92,10 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
         .map_err(|source| DaemonError::System { doing: "start the thread that writes state.json", source })?;
     let effects = Effects::new(home.clone(), kept, events_in);
     let (mut driver, ends) = Driver::new(config.clone(), &core, seed, clock, effects, events, sampler);
+    let (notes_in, notes) = mpsc::unbounded_channel();
+    let writer = HistoryWriter::new(home.history(), notes_in)
+        .map_err(|source| DaemonError::System { doing: "start the thread that writes history.db", source })?;
+    driver.set_history(writer, notes);
     if let Some(problem) = problem {
         driver.note("state_set_aside", problem);
     }

@@ -25,6 +25,7 @@ mod drains;
 mod first_start;
 mod foreign_engines;
 mod handovers;
+mod histories;
 mod limits;
 mod logs;
 mod recordings;

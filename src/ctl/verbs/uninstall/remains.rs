@@ -129,7 +129,11 @@ fn of_home(name: &str, kind: FileType) -> Option<&'static str> {
         "logs" if kind.is_dir() => Some(LOGS),
         "prefix-cache" if kind.is_dir() => Some("saved prompts"),
         _ if is_file && (name == "state.json" || name.starts_with("state.json.")) => Some("state"),
-        _ if is_file && (name == "history.db" || name.starts_with("history.db-")) => Some("history"),
+        _ if is_file
+            && (name == "history.db" || name.starts_with("history.db-") || name.starts_with("history.db.")) =>
+        {
+            Some("history")
+        }
         _ if kind.is_socket() && name.starts_with("worker-") && name.ends_with(".sock") => Some("socket"),
         _ => None,
     }
@@ -188,7 +192,13 @@ mod tests {
         let outer = tempfile::tempdir().unwrap();
         let root = outer.path().join("home");
         std::fs::create_dir_all(root.join("logs")).unwrap();
-        for file in ["mlxsup.toml", "logs/requests.log", "logs/mlxsupd.stderr.log", "history.db-wal"] {
+        for file in [
+            "mlxsup.toml",
+            "logs/requests.log",
+            "logs/mlxsupd.stderr.log",
+            "history.db-wal",
+            "history.db.corrupt-20260304T050607Z",
+        ] {
             std::fs::write(root.join(file), "").unwrap();
         }
         Remains::of(&root).remove(&root, &mut Terminal::of_process()).unwrap();

@@ -1,0 +1,111 @@
+//! The history that a real daemon writes: what is in it, and what it survives.
+
+use mlxsup::history::{Query, Reader, Span, curves};
+use mlxsup::memory::Metric;
+use mlxsup::supervisor::Wall;
+
+use crate::service::{Service, eventually};
+
+const ALWAYS: Span = Span { from: Wall(0), until: Wall(u64::MAX) };
+
+fn reader(service: &Service) -> Option<Reader> {
+    Reader::open(&service.path("history.db")).unwrap()
+}
+
+/// Kinds and messages in the file.
+fn events(service: &Service) -> Vec<(String, String)> {
+    let events = reader(service).map(|reader| reader.events(ALWAYS, &[], 10_000).unwrap()).unwrap_or_default();
+    events.into_iter().map(|event| (event.kind, event.message)).collect()
+}
+
+fn has_event(service: &Service, kind: &str) -> Result<(), String> {
+    let events = events(service);
+    events.iter().any(|event| event.0 == kind).then_some(()).ok_or_else(|| format!("no {kind}: {events:#?}"))
+}
+
+/// Seconds of the last minutes in which this was recorded.
+fn recorded(service: &Service, metric: Metric) -> usize {
+    let now = mlxsup::daemon::clock::wall();
+    let span = Span::last(std::time::Duration::from_secs(600), now);
+    let query = Query { metrics: vec![metric], span, steps: None };
+    reader(service).map_or(0, |reader| curves::read(&reader, &query, now).unwrap().curves[0].1.len())
+}
+
+#[test]
+fn samples_and_events_are_kept_across_daemons() {
+    let mut service = Service::serving("\"footprint_bytes\":5000000", "");
+    service.ctl(&["restart"]).ok();
+    eventually("the restart is in the file", || has_event(&service, "restart_done"));
+    eventually("some seconds are in the file", || {
+        let recorded = recorded(&service, Metric::SystemUsed);
+        (recorded >= 2).then_some(()).ok_or_else(|| format!("{recorded} seconds"))
+    });
+    let (before, seconds) = (events(&service).len(), recorded(&service, Metric::SystemUsed));
+    service.kill_daemon();
+    assert!(events(&service).len() >= before, "read while no daemon runs");
+
+    service.start();
+    service.wait_for("serving");
+    eventually("the adoption is in the same file", || has_event(&service, "worker_adopted"));
+    eventually("and more seconds", || {
+        let now = recorded(&service, Metric::SystemUsed);
+        (now > seconds).then_some(()).ok_or_else(|| format!("{now} seconds"))
+    });
+    assert!(events(&service).len() > before, "nothing was lost, nothing set aside");
+    let service_events = service.events();
+    assert!(service_events.iter().all(|(kind, _)| !kind.starts_with("history_")), "{service_events:#?}");
+
+    service.signal(nix::sys::signal::Signal::SIGTERM);
+    service.ended();
+    has_event(&service, "stopping").unwrap();
+}
+
+#[test]
+fn a_damaged_history_is_set_aside_and_the_service_goes_on() {
+    let mut service = Service::new("", "");
+    service.write("history.db", &"no database ".repeat(2000));
+    service.start();
+    service.wait_for("serving");
+    let told = service.wait_for_event("history_set_aside", ".corrupt-");
+    assert!(told.contains("damaged"), "{told}");
+    assert_eq!(service.chat("{\"messages\":[]}").answer().status, 200);
+    eventually("the new file tells of it", || has_event(&service, "history_set_aside"));
+    let aside = std::fs::read_dir(service.home())
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().into_string().ok())
+        .find(|name| name.starts_with("history.db.corrupt-"));
+    assert_eq!(service.read(&aside.expect("the damaged file")), "no database ".repeat(2000));
+}
+
+#[test]
+fn a_history_that_cannot_be_written_stops_nothing() {
+    let mut service = Service::new("", "");
+    std::fs::create_dir(service.path("history.db")).unwrap();
+    service.start();
+    service.wait_for("serving");
+    service.wait_for_event("history_blocked", "history.db");
+    assert_eq!(service.chat("{\"messages\":[]}").answer().status, 200);
+    service.signal(nix::sys::signal::Signal::SIGTERM);
+    service.ended();
+}
+
+#[test]
+fn a_daemon_killed_again_and_again_leaves_a_whole_file() {
+    let mut service = Service::serving("\"footprint_bytes\":5000000", "");
+    for round in 0..3 {
+        let before = recorded(&service, Metric::SystemUsed);
+        eventually("another batch is written", || {
+            let now = recorded(&service, Metric::SystemUsed);
+            (now > before).then_some(()).ok_or_else(|| format!("round {round}: {now} seconds"))
+        });
+        service.kill_daemon();
+        service.start();
+        service.wait_for("serving");
+    }
+    let kinds = service.events();
+    assert!(kinds.iter().all(|(kind, _)| kind != "history_set_aside"), "{kinds:#?}");
+    eventually("every adoption is in it", || {
+        let adoptions = events(&service).iter().filter(|event| event.0 == "worker_adopted").count();
+        (adoptions == 3).then_some(()).ok_or_else(|| format!("{adoptions} adoptions"))
+    });
+}
