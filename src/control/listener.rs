@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::DateTime;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Frame, Incoming};
@@ -20,11 +21,13 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use super::past::{self, PastError};
 use super::verbs::{self, Control};
 use super::view::{ClientView, EventView, ScheduleView, Status, VerbOptions};
 use crate::daemon::clock::{rfc3339, wall};
 use crate::daemon::door::{Door, Doorway};
 use crate::daemon::driver::Request;
+use crate::supervisor::Wall;
 
 type Body = BoxBody<Bytes, Infallible>;
 
@@ -168,8 +171,16 @@ async fn answer(request: HttpRequest<Incoming>, control: Control) -> Response<Bo
 async fn get(what: &str, query: &str, control: &Control) -> Response<Body> {
     match what {
         "events" => match events(control, query).await {
-            Some(body) => respond(StatusCode::OK, "application/x-ndjson", body),
-            None => gone(),
+            Ok(Some(body)) => respond(StatusCode::OK, "application/x-ndjson", body),
+            Ok(None) => gone(),
+            Err(problem) => error(StatusCode::BAD_REQUEST, "invalid_value", &problem),
+        },
+        "history" => match past::history(&control.history, |name| parameter(query, name)).await {
+            Ok(history) => json(StatusCode::OK, &history),
+            Err(PastError::Question(problem)) => error(StatusCode::BAD_REQUEST, "invalid_value", &problem),
+            Err(PastError::File(problem)) => {
+                error(StatusCode::INTERNAL_SERVER_ERROR, "engine_error", &problem.to_string())
+            }
         },
         "clients" => match clients(control).await {
             Some(clients) => json(StatusCode::OK, &clients),
@@ -209,15 +220,27 @@ async fn clients(control: &Control) -> Option<Vec<ClientView>> {
     answer.await.ok()
 }
 
-/// One event per line, oldest first: the last `limit=N`, and with `follow=true` those to come until the caller leaves.
-async fn events(control: &Control, query: &str) -> Option<Body> {
+/// One event per line, oldest first: the last `limit=N`, or those from `since=INSTANT` on, and with `follow=true` those to
+/// come until the caller leaves. What the journal has forgotten comes from the history.
+async fn events(control: &Control, query: &str) -> Result<Option<Body>, String> {
+    let since = parameter(query, "since").map(|text| past::instant(text, wall())).transpose()?;
+    let limit: Option<usize> = parameter(query, "limit").and_then(|number| number.parse().ok());
     let (reply, answer) = oneshot::channel();
-    control.requests.send(Request::Events { reply }).await.ok()?;
-    let (past, mut coming) = answer.await.ok()?;
-    let limit = parameter(query, "limit").and_then(|number| number.parse().ok()).unwrap_or(past.len());
-    let past: Vec<u8> = past[past.len().saturating_sub(limit)..].iter().flat_map(line).collect();
+    if control.requests.send(Request::Events { reply }).await.is_err() {
+        return Ok(None);
+    }
+    let Ok((mut past, mut coming)) = answer.await else { return Ok(None) };
+    let begins = past.first().and_then(instant_of).unwrap_or_else(wall);
+    let wanted = limit.unwrap_or(if since.is_some() { usize::MAX } else { past.len() });
+    if wanted > past.len() && since.is_none_or(|since| since < begins) {
+        let mut older = past::events(&control.history, since, begins, wanted - past.len()).await;
+        older.append(&mut past);
+        past = older;
+    }
+    past.retain(|event| since.is_none_or(|since| instant_of(event).is_none_or(|at| at >= since)));
+    let past: Vec<u8> = past[past.len().saturating_sub(wanted)..].iter().flat_map(line).collect();
     if parameter(query, "follow") != Some("true") {
-        return Some(whole(past));
+        return Ok(Some(whole(past)));
     }
     let (lines, body) = tokio::sync::mpsc::channel(FOLLOWED_LINES);
     tokio::spawn(async move {
@@ -234,7 +257,12 @@ async fn events(control: &Control, query: &str) -> Option<Body> {
             };
         }
     });
-    Some(Lines { lines: body }.boxed())
+    Ok(Some(Lines { lines: body }.boxed()))
+}
+
+fn instant_of(event: &EventView) -> Option<Wall> {
+    let at = DateTime::parse_from_rfc3339(&event.at).ok()?.timestamp_millis();
+    u64::try_from(at).ok().map(Wall)
 }
 
 fn line(event: &EventView) -> Vec<u8> {

@@ -2,5 +2,6 @@
 
 pub mod limits_view;
 pub mod listener;
+mod past;
 pub mod verbs;
 pub mod view;

@@ -22,6 +22,8 @@ pub struct Control {
     pub config: watch::Receiver<Arc<Config>>,
     /// Reads the configuration anew.
     pub reloader: Reloader,
+    /// `history.db`, for what the journal does not hold any more.
+    pub history: PathBuf,
 }
 
 /// Why a verb was not even tried.

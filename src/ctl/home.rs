@@ -111,6 +111,12 @@ impl Home {
         self.path.join("mlxsup.toml")
     }
 
+    /// Samples and events.
+    #[must_use]
+    pub fn history(&self) -> PathBuf {
+        self.path.join(crate::history::FILE)
+    }
+
     /// The folder of the logs.
     #[must_use]
     pub fn logs(&self) -> PathBuf {

@@ -16,6 +16,7 @@ mod error_object;
 mod failure;
 mod home;
 mod interrupt;
+mod picture;
 mod render;
 mod reported;
 mod service_control;

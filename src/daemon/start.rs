@@ -156,6 +156,7 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
         requests: ends.requests.clone(),
         config: ends.config.clone(),
         reloader: reloader.clone(),
+        history: home.history(),
     };
     let controlling = tokio::spawn(control::listener::serve(control_listener, control, control_doorway));
     let answering = tokio::spawn(answer_signals(asked, ends.requests.clone(), reloader, logging, requests_log));

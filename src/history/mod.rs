@@ -14,6 +14,7 @@
 
 pub mod curves;
 mod file_fate;
+mod moment;
 pub mod percentile;
 pub mod reader;
 mod rollup;
@@ -26,6 +27,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use curves::{Query, Span};
+pub use moment::moment;
 pub use reader::Reader;
 pub use writer::{History, HistoryWriter, Note};
 

@@ -99,7 +99,16 @@ pub fn event(happening: Happening) -> EventView {
 /// # Errors
 /// A sentence that names the first unknown one, and the names nearest to it.
 pub fn metrics(names: &str) -> Result<Vec<Metric>, String> {
-    names.split(',').map(str::trim).map(|name| name.parse().map_err(|_| unknown(name))).collect()
+    names.split(',').map(metric).collect()
+}
+
+/// The metric of this name.
+///
+/// # Errors
+/// A sentence with the names nearest to an unknown one.
+pub fn metric(name: &str) -> Result<Metric, String> {
+    let name = name.trim();
+    name.parse().map_err(|_| unknown(name))
 }
 
 fn unknown(name: &str) -> String {

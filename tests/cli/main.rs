@@ -8,6 +8,7 @@ mod config;
 mod facts;
 mod failures;
 mod fixtures;
+mod history;
 #[cfg(feature = "fake-worker")]
 mod hub;
 #[cfg(feature = "fake-worker")]

@@ -4,6 +4,7 @@ use mlxsup::history::{Query, Reader, Span, curves};
 use mlxsup::memory::Metric;
 use mlxsup::supervisor::Wall;
 
+use crate::http::Connection;
 use crate::service::{Service, eventually};
 
 const ALWAYS: Span = Span { from: Wall(0), until: Wall(u64::MAX) };
@@ -108,4 +109,46 @@ fn a_daemon_killed_again_and_again_leaves_a_whole_file() {
         let adoptions = events(&service).iter().filter(|event| event.0 == "worker_adopted").count();
         (adoptions == 3).then_some(()).ok_or_else(|| format!("{adoptions} adoptions"))
     });
+}
+
+#[test]
+fn events_and_curves_reach_back_behind_the_daemon_that_answers() {
+    let mut service = Service::serving("\"footprint_bytes\":5000000", "");
+    service.ctl(&["restart"]).ok();
+    eventually("the restart is in the file", || has_event(&service, "restart_done"));
+    service.signal(nix::sys::signal::Signal::SIGTERM);
+    service.ended();
+    let told = service.ctl(&["events", "-n", "1000"]).ok();
+    assert!(told.out.contains("restart_done") && told.out.contains("stopping"), "no daemon runs: {}", told.out);
+    assert!(told.err.contains("No daemon answers"), "{}", told.err);
+
+    service.start();
+    service.wait_for("serving");
+    assert!(service.events().iter().all(|(kind, _)| kind != "restart_done"), "the journal begins with the daemon");
+    for arguments in [&["events", "-n", "1000"][..], &["events", "--since", "1h"]] {
+        let told = service.ctl(arguments).ok().out;
+        let kinds: Vec<_> = told.lines().filter_map(|line| line.split("  ").nth(1)).map(str::trim).collect();
+        let position = |wanted| kinds.iter().position(|kind| *kind == wanted);
+        assert!(position("restart_done") < position("stopping"), "{told}");
+        let readies = kinds.iter().filter(|kind| **kind == "worker_ready").count();
+        assert_eq!(readies, 3, "none is told twice: {told}");
+    }
+    let told = service.ctl(&["events", "-n", "2"]).ok().out;
+    assert_eq!(told.lines().count(), 2, "{told}");
+
+    eventually("a curve of the socket", || {
+        let mut connection = Connection::open(&service.path("control.sock")).unwrap();
+        connection.send("GET", "/v1/history?metric=worker.footprint,system.used&since=10m&steps=100", "", "");
+        let history = connection.answer().json();
+        let points = history["metrics"][0]["points"].as_array().map_or(0, Vec::len);
+        let marked = history["events"].as_array().unwrap().iter().any(|event| event["kind"] == "restart_done");
+        (points > 0 && marked).then_some(()).ok_or_else(|| format!("{history:#}"))
+    });
+    let mut connection = Connection::open(&service.path("control.sock")).unwrap();
+    connection.send("GET", "/v1/history?metric=worker.footprnt", "", "");
+    let answer = connection.answer();
+    assert_eq!(answer.status, 400);
+    assert!(answer.body.contains("worker.footprint"), "{}", answer.body);
+    let drawn = service.ctl(&["history", "--since", "10m", "--metric", "worker.footprint"]).ok().out;
+    assert!(drawn.contains("Memory of the worker") && drawn.contains("r restart"), "{drawn}");
 }

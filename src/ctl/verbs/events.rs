@@ -1,23 +1,50 @@
-//! `mlxsupctl events`: what was decided and why, one line each, with `-f` as it happens.
+//! `mlxsupctl events`: what was decided and why, one line each, with `-f` as it happens. While no daemon answers, the history
+//! tells what the last one did.
 
+use std::path::Path;
+
+use chrono::{DateTime, SecondsFormat};
 use http_body_util::BodyExt;
 
+use super::history;
 use crate::control::view::EventView;
 use crate::ctl::args::EventsArgs;
 use crate::ctl::connection::ConnectionError;
 use crate::ctl::control::{Answer, Control};
 use crate::ctl::failure::{ExitStatus, Failure, Kind};
+use crate::ctl::home::Home;
 use crate::ctl::render::human;
 use crate::ctl::render::quantity::Now;
 use crate::ctl::terminal::Terminal;
+use crate::history::{Reader, Span, view};
+use crate::supervisor::Wall;
 
 /// Longest line accepted.
 const LINE_MAX_BYTES: usize = 1 << 20;
 
+/// Past events where nothing else is said.
+const LINES: u32 = 50;
+
+/// Past events at most.
+const LINES_MAX: u32 = 100_000;
+
 /// Prints events until the daemon has no more, or with `-f` until the daemon ends.
-pub async fn run(args: &EventsArgs, control: &Control, terminal: &mut Terminal) -> Result<ExitStatus, Failure> {
-    let path = format!("/v1/events?limit={}&follow={}", args.lines, args.follow);
-    let response = control.open(&path).await?;
+pub async fn run(
+    args: &EventsArgs,
+    control: &Control,
+    home: &Home,
+    terminal: &mut Terminal,
+) -> Result<ExitStatus, Failure> {
+    let lines = args.lines.unwrap_or(if args.since.is_some() { LINES_MAX } else { LINES });
+    let since = args.since.and_then(utc).map(|since| format!("&since={since}")).unwrap_or_default();
+    let path = format!("/v1/events?limit={lines}&follow={}{since}", args.follow);
+    let response = match control.open(&path).await {
+        Ok(response) => response,
+        Err(failure) if failure.kind() == Kind::Unreachable && !args.follow => {
+            return of_the_last_daemon(args, lines, &home.history(), terminal)?.ok_or(failure);
+        }
+        Err(failure) => return Err(failure),
+    };
     if !response.status().is_success() {
         // Only an error object is expected here; anything else is told as the unreadable answer it is.
         let _: Answer<()> = control.understand(&path, response).await?;
@@ -43,6 +70,35 @@ pub async fn run(args: &EventsArgs, control: &Control, terminal: &mut Terminal) 
         terminal.say("The daemon has ended")?;
     }
     Ok(ExitStatus::Ok)
+}
+
+/// In a form that needs no quoting in a query.
+fn utc(at: Wall) -> Option<String> {
+    let at = DateTime::from_timestamp_millis(i64::try_from(at.0).ok()?)?;
+    Some(at.to_rfc3339_opts(SecondsFormat::Millis, true))
+}
+
+/// From the file; `None` where there is none, or nothing in it.
+fn of_the_last_daemon(
+    args: &EventsArgs,
+    lines: u32,
+    file: &Path,
+    terminal: &mut Terminal,
+) -> Result<Option<ExitStatus>, Failure> {
+    let Some(reader) = Reader::open(file).map_err(history::unreadable)? else { return Ok(None) };
+    let span = Span { from: args.since.unwrap_or(Wall(0)), until: Wall(u64::MAX) };
+    let limit = usize::try_from(lines).unwrap_or(usize::MAX);
+    let events = reader.events(span, &[], limit).map_err(history::unreadable)?;
+    if events.is_empty() {
+        return Ok(None);
+    }
+    terminal.say("No daemon answers; this is what the last one wrote down")?;
+    for event in events {
+        let line = serde_json::to_vec(&view::event(event))
+            .map_err(|error| Failure::new(Kind::Internal, "cannot write an event").caused_by(error))?;
+        print(&line, args.json, terminal)?;
+    }
+    Ok(Some(ExitStatus::Ok))
 }
 
 fn print(line: &[u8], as_json: bool, terminal: &mut Terminal) -> Result<(), Failure> {

@@ -7,6 +7,7 @@ mod completions;
 mod config;
 mod drain;
 mod events;
+mod history;
 mod init;
 mod install;
 mod load;
@@ -30,6 +31,7 @@ use crate::ctl::control::Control;
 use crate::ctl::failure::{ExitStatus, Failure};
 use crate::ctl::home::{Home, Surroundings};
 use crate::ctl::terminal::Terminal;
+use crate::history::FILE;
 
 /// Carries out the verb.
 ///
@@ -53,7 +55,8 @@ pub async fn dispatch(args: Args, terminal: &mut Terminal) -> Result<ExitStatus,
         Verb::Rules(facts) => rules::run(facts, &control, terminal).await,
         Verb::Schedule(schedule) => schedule::run(schedule, &control, terminal).await,
         Verb::Clients(facts) => clients::run(facts, &control, terminal).await,
-        Verb::Events(events) => events::run(&events, &control, terminal).await,
+        Verb::History(history) => history::run(&history, &home_holding(FILE), terminal),
+        Verb::Events(events) => events::run(&events, &control, &home_holding(FILE), terminal).await,
         Verb::Tune(tune) => tune::run(&tune, &home_holding("mlxsup.toml"), &control, terminal).await,
         Verb::Models(facts) => models::run(facts, &home_holding("mlxsup.toml"), &control, terminal).await,
         Verb::Logs(logs) => logs::run(&logs, &home_holding("logs"), terminal).await,
