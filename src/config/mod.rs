@@ -43,7 +43,7 @@ pub use policy::{Action, Condition, IfBusy, Missed, Rule, Schedule, Side, Thresh
 pub use problem::{Problem, Problems, Source};
 pub use quantity::{QuantityError, format_duration, format_size, parse_duration, parse_size};
 pub use reload::{Change, diff};
-pub(crate) use schedules::action_name;
+pub use schedules::action_name;
 pub use show::{show, show_with, to_json};
 
 /// A complete, valid configuration. Relative paths are relative to the home.

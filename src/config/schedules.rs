@@ -36,7 +36,8 @@ const ACTIONS: &[(&str, Action)] = &[
 ];
 
 /// The action's name in the file; all modes of `restart` share one.
-pub(crate) fn action_name(action: Action) -> &'static str {
+#[must_use]
+pub fn action_name(action: Action) -> &'static str {
     match action {
         Action::Warn => "warn",
         Action::ClearCache => "clear-cache",

@@ -49,7 +49,7 @@ pub enum Verb {
     /// Drop the buffers MLX keeps for reuse
     ClearCache(Waiting),
     /// Show the memory rules and what they see
-    Rules(Facts),
+    Rules(RulesArgs),
     /// Show when schedules fire next, or run one now
     Schedule(ScheduleArgs),
     /// Show who has requests waiting and running, and who was given how much
@@ -205,6 +205,17 @@ pub struct StopArgs {
     /// How to wait and print.
     #[command(flatten)]
     pub waiting: Waiting,
+}
+
+/// `rules`.
+#[derive(Debug, ClapArgs)]
+pub struct RulesArgs {
+    /// Tell when the rules of mlxsup.toml would have acted since then, such as 7d, by the recorded history
+    #[arg(long, value_name = "WHEN", value_parser = instant)]
+    pub replay: Option<Wall>,
+    /// How to print.
+    #[command(flatten)]
+    pub facts: Facts,
 }
 
 /// `schedule`.

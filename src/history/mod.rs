@@ -16,6 +16,7 @@ pub mod curves;
 mod file_fate;
 mod moment;
 pub mod percentile;
+pub mod playback;
 pub mod reader;
 mod rollup;
 mod schema;

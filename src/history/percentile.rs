@@ -4,7 +4,12 @@ use std::time::Duration;
 
 use super::schema::column;
 use super::{HistoryError, Reader, Resolution, Span};
+use crate::config::Threshold;
 use crate::memory::Metric;
+use crate::supervisor::Wall;
+
+/// One part of so many of a span has to be recorded.
+const LEARNT_FRACTION: u32 = 4;
 
 /// What the history knows about one metric.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,6 +29,26 @@ pub fn percentile(reader: &Reader, metric: Metric, percentile: f64, span: Span) 
     let mut means = means(reader, metric, span).map_err(|source| reader.failed(source))?;
     let seconds = u64::try_from(Resolution::TenSeconds.seconds()).unwrap_or(0) * means.len() as u64;
     Ok(Learned { value: nearest_rank(&mut means, percentile), recorded: Duration::from_secs(seconds) })
+}
+
+/// What a threshold stands for at `now`, in the metric's unit: a percentile of the machine's own history once a quarter of
+/// it is recorded, until then its `at_least`. `None` while there is neither, and for thresholds of other kinds.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn threshold(
+    reader: &Reader,
+    metric: Metric,
+    threshold: &Threshold,
+    now: Wall,
+) -> Result<Option<f64>, HistoryError> {
+    let Threshold::Percentile { percentile: wanted, of, factor, at_least } = threshold else { return Ok(None) };
+    let learned = percentile(reader, metric, *wanted, Span::last(*of, now))?;
+    let value = learned.value.filter(|_| learned.recorded * LEARNT_FRACTION >= *of).map(|value| value * factor);
+    Ok(match (value, at_least) {
+        (Some(value), Some(floor)) => Some(value.max(*floor)),
+        (value, floor) => value.or(*floor),
+    })
 }
 
 fn means(reader: &Reader, metric: Metric, span: Span) -> rusqlite::Result<Vec<f64>> {

@@ -5,7 +5,6 @@ use proptest::prelude::*;
 use super::*;
 use crate::history::store::Store;
 use crate::memory::Sample;
-use crate::supervisor::Wall;
 
 const START_MS: u64 = 1_800_000_000_000;
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
@@ -64,6 +63,32 @@ fn only_the_span_counts() {
     assert_eq!((learned.value, learned.recorded), (Some(94.0), Duration::from_secs(100)));
     let nothing = percentile(&reader, Metric::WorkerFootprint, 99.0, last).unwrap();
     assert_eq!((nothing.value, nothing.recorded), (None, Duration::ZERO));
+}
+
+#[test]
+fn a_threshold_is_its_floor_until_a_quarter_is_recorded() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("history.db");
+    let mut store = Store::open(&path).unwrap();
+    let wanted =
+        |at_least| Threshold::Percentile { percentile: 100.0, of: Duration::from_secs(400), factor: 1.5, at_least };
+    let asked = |at_least, seconds: u64| {
+        let reader = Reader::open(&path).unwrap().unwrap();
+        threshold(&reader, Metric::RequestsActive, &wanted(at_least), Wall(START_MS + seconds * 1000)).unwrap()
+    };
+    let mut record = |seconds: std::ops::Range<u64>, value: f64| {
+        let samples: Vec<_> = seconds.map(|second| (Wall(START_MS + second * 1000), sample(Some(value)))).collect();
+        store.write(&samples, &[]).unwrap();
+        store.settle().unwrap();
+    };
+    record(0..90, 40.0);
+    assert_eq!((asked(None, 90), asked(Some(50.0), 90)), (None, Some(50.0)), "90 s of 400 are not a quarter");
+    record(90..100, 40.0);
+    assert_eq!((asked(None, 100), asked(Some(50.0), 100)), (Some(60.0), Some(60.0)));
+    assert_eq!(asked(Some(100.0), 100), Some(100.0), "never below the floor");
+    assert_eq!(asked(None, 1000), None, "what is older than the span is forgotten");
+    let reader = Reader::open(&path).unwrap().unwrap();
+    assert_eq!(threshold(&reader, Metric::RequestsActive, &Threshold::Fixed(7.0), Wall(START_MS)).unwrap(), None);
 }
 
 /// `make bench-history` prints what this takes; a machine that is busy with other tests says little.

@@ -12,7 +12,7 @@ use super::{HistoryError, Span, schema};
 use crate::supervisor::Wall;
 
 /// Memory for pages, KiB.
-const PAGE_CACHE_KIB: i64 = 256;
+const PAGE_CACHE_KIB: i64 = 64;
 
 /// For a writer that recovers its log.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);

@@ -1,11 +1,12 @@
-//! Down-sampling and retention, in the database itself: what a bucket holds follows from the rows in the file alone.
+//! Down-sampling and retention: what a bucket holds follows from the samples in the file alone.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::types::Value;
+use rusqlite::{Connection, params_from_iter};
 
-use super::schema::{column, columns, tables};
+use super::schema::{columns, tables};
 use super::{EVENTS_AGE, EVENTS_KEPT, Resolution};
 use crate::memory::{METRICS, Unit};
 use crate::supervisor::Wall;
@@ -57,7 +58,7 @@ impl Touched {
             if !all {
                 // An earlier daemon has computed it half full. Until it is over, the samples themselves say more.
                 let (means, _) = tables(*resolution);
-                db.prepare_cached(&format!("DELETE FROM {means} WHERE at = ?1"))?.execute([filling])?;
+                db.prepare(&format!("DELETE FROM {means} WHERE at = ?1"))?.execute([filling])?;
             }
             buckets.retain(|bucket| *bucket == filling);
         }
@@ -69,38 +70,80 @@ const fn bucket(resolution: Resolution, at: i64) -> i64 {
     at.div_euclid(resolution.seconds()) * resolution.seconds()
 }
 
-/// Mean, lowest and highest of all samples of one bucket.
+/// Mean, lowest and highest of a metric's samples.
+#[derive(Debug, Clone, Copy)]
+struct Summary {
+    lowest: f64,
+    sum: f64,
+    count: f64,
+    highest: f64,
+}
+
+impl Summary {
+    fn with(before: Option<Self>, value: f64) -> Self {
+        let Some(Self { lowest, sum, count, highest }) = before else {
+            return Self { lowest: value, sum: value, count: 1.0, highest: value };
+        };
+        Self { lowest: lowest.min(value), sum: sum + value, count: count + 1.0, highest: highest.max(value) }
+    }
+
+    /// Whole bytes need half the room of fractions, and nobody measures less.
+    fn mean(self, unit: Unit) -> f64 {
+        // A sum and a division would turn a constant into its neighbour.
+        let mean = if self.lowest < self.highest { self.sum / self.count } else { self.lowest };
+        match unit {
+            Unit::Bytes | Unit::BytesPerSecond => mean.round(),
+            Unit::Percent | Unit::Seconds | Unit::Count | Unit::PerSecond => mean,
+        }
+    }
+}
+
+/// Writes the summaries of one bucket. Statements are made anew each time: kept, they would take more memory than rows.
 fn compute(db: &Connection, resolution: Resolution, bucket: i64) -> rusqlite::Result<()> {
     let (means, ranges) = tables(resolution);
-    let window = format!("FROM sample WHERE at_ms >= ?1 * 1000 AND at_ms < (?1 + {}) * 1000", resolution.seconds());
     let names = columns().collect::<Vec<_>>().join(", ");
-    let mean = |(metric, unit)| {
-        let name = column(metric);
-        // Whole bytes need half the room of fractions, and nobody measures less.
-        let mean = match unit {
-            Unit::Bytes | Unit::BytesPerSecond => format!("round(avg({name}))"),
-            Unit::Percent | Unit::Seconds | Unit::Count | Unit::PerSecond => format!("avg({name})"),
-        };
-        // A sum and a division would turn a constant into its neighbour.
-        format!("CASE WHEN min({name}) = max({name}) THEN min({name}) ELSE {mean} END")
-    };
-    let all: Vec<String> = METRICS.iter().map(|(metric, _, unit)| mean((*metric, *unit))).collect();
-    db.prepare_cached(&format!(
-        "INSERT OR REPLACE INTO {means} (at, samples, {names}) SELECT ?1, count(*), {} {window} HAVING count(*) > 0",
-        all.join(", ")
-    ))?
-    .execute([bucket])?;
-    let extremes = columns().map(|name| format!("{name}_lowest, {name}_highest")).collect::<Vec<_>>().join(", ");
-    let values = columns()
-        .zip(&all)
-        .map(|(name, mean)| format!("nullif(min({name}), {mean}), nullif(max({name}), {mean})"))
-        .collect::<Vec<_>>()
-        .join(", ");
-    let varies = columns().map(|name| format!("min({name}) <> max({name})")).collect::<Vec<_>>().join(" OR ");
-    db.prepare_cached(&format!("DELETE FROM {ranges} WHERE at = ?1"))?.execute([bucket])?;
-    db.prepare_cached(&format!("INSERT INTO {ranges} (at, {extremes}) SELECT ?1, {values} {window} HAVING {varies}"))?
-        .execute([bucket])?;
+    let mut summaries: [Option<Summary>; METRICS.len()] = [None; METRICS.len()];
+    let mut samples = 0_i64;
+    {
+        let mut statement =
+            db.prepare(&format!("SELECT {names} FROM sample WHERE at_ms >= ?1 * 1000 AND at_ms < ?2 * 1000"))?;
+        let mut rows = statement.query((bucket, bucket + resolution.seconds()))?;
+        while let Some(row) = rows.next()? {
+            samples += 1;
+            for (index, summary) in summaries.iter_mut().enumerate() {
+                if let Some(value) = row.get::<_, Option<f64>>(index)? {
+                    *summary = Some(Summary::with(*summary, value));
+                }
+            }
+        }
+    }
+    db.prepare(&format!("DELETE FROM {ranges} WHERE at = ?1"))?.execute([bucket])?;
+    if samples == 0 {
+        return Ok(());
+    }
+    let all = || summaries.iter().zip(METRICS.iter().map(|(_, _, unit)| *unit));
+    let mut values = vec![Value::Integer(bucket), Value::Integer(samples)];
+    values.extend(all().map(|(summary, unit)| Value::from(summary.map(|summary| summary.mean(unit)))));
+    insert(db, &format!("INSERT OR REPLACE INTO {means} (at, samples, {names}) VALUES"), values)?;
+    if summaries.iter().flatten().any(|summary| summary.lowest < summary.highest) {
+        let extremes = columns().map(|name| format!("{name}_lowest, {name}_highest")).collect::<Vec<_>>().join(", ");
+        let mut values = vec![Value::Integer(bucket)];
+        for (summary, unit) in all() {
+            let other = |value: f64, mean: f64| Some(value).filter(|value| *value < mean || *value > mean);
+            let extremes = summary.map_or([None; 2], |summary| {
+                let mean = summary.mean(unit);
+                [other(summary.lowest, mean), other(summary.highest, mean)]
+            });
+            values.extend(extremes.map(Value::from));
+        }
+        insert(db, &format!("INSERT INTO {ranges} (at, {extremes}) VALUES"), values)?;
+    }
     Ok(())
+}
+
+fn insert(db: &Connection, head: &str, values: Vec<Value>) -> rusqlite::Result<()> {
+    let places = vec!["?"; values.len()].join(", ");
+    db.prepare(&format!("{head} ({places})"))?.execute(params_from_iter(values)).map(drop)
 }
 
 /// Removes what is older than its resolution is kept, and events beyond their number. What lies in the future stays: it is
@@ -109,16 +152,16 @@ pub fn prune(db: &Connection, now: Wall) -> rusqlite::Result<()> {
     let before = |age: Duration| i64::try_from(now.0.saturating_sub(millis(age))).unwrap_or(i64::MAX);
     // Whole buckets: what is computed once more must see all of its samples.
     let samples = bucket(Resolution::FiveMinutes, before(Resolution::Sample.kept()).div_euclid(1000));
-    db.prepare_cached("DELETE FROM sample WHERE at_ms < ?1 * 1000")?.execute([samples])?;
+    db.prepare("DELETE FROM sample WHERE at_ms < ?1 * 1000")?.execute([samples])?;
     for resolution in THINNED {
         let (means, ranges) = tables(resolution);
         for table in [means, ranges] {
             let oldest = before(resolution.kept()).div_euclid(1000);
-            db.prepare_cached(&format!("DELETE FROM {table} WHERE at < ?1"))?.execute([oldest])?;
+            db.prepare(&format!("DELETE FROM {table} WHERE at < ?1"))?.execute([oldest])?;
         }
     }
-    db.prepare_cached("DELETE FROM event WHERE at_ms < ?1")?.execute([before(EVENTS_AGE)])?;
-    db.prepare_cached("DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - ?1")?
+    db.prepare("DELETE FROM event WHERE at_ms < ?1")?.execute([before(EVENTS_AGE)])?;
+    db.prepare("DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - ?1")?
         .execute([i64::try_from(EVENTS_KEPT).unwrap_or(i64::MAX)])?;
     Ok(())
 }

@@ -140,18 +140,17 @@ fn renew_views(db: &Connection) -> rusqlite::Result<()> {
 fn views() -> [(&'static str, String); 6] {
     const UTC: &str = "'%Y-%m-%dT%H:%M:%SZ'";
     let plain = columns().collect::<Vec<_>>().join(", ");
+    // No name says its table where it need not: every connection holds these in memory as trees, a node for each word.
     let thinned = |resolution| {
         let (means, ranges) = tables(resolution);
         let each = |name: String| {
             format!(
-                "m.{name}, coalesce(r.{name}_lowest, m.{name}) AS {name}_lowest, \
-                 coalesce(r.{name}_highest, m.{name}) AS {name}_highest"
+                "{name}, ifnull({name}_lowest, {name}) AS {name}_lowest, ifnull({name}_highest, {name}) AS {name}_highest"
             )
         };
         let values = columns().map(each).collect::<Vec<_>>().join(", ");
         format!(
-            "SELECT m.at AS at, strftime({UTC}, m.at, 'unixepoch') AS time, m.samples, {values} \
-             FROM {means} AS m LEFT JOIN {ranges} AS r ON r.at = m.at"
+            "SELECT at, strftime({UTC}, at, 'unixepoch') AS time, samples, {values} FROM {means} LEFT JOIN {ranges} USING (at)"
         )
     };
     [

@@ -13,7 +13,7 @@ use crate::memory::{METRICS, Sample, Unit};
 use crate::supervisor::Wall;
 
 /// Memory for pages, KiB. The daemon is to stay small, and one row is a page or two.
-const PAGE_CACHE_KIB: i64 = 256;
+const PAGE_CACHE_KIB: i64 = 64;
 
 /// For all of SQLite's allocations in this process, bytes; beyond it the page cache shrinks.
 const HEAP_SOFT_LIMIT_BYTES: i64 = 1 << 20;
@@ -159,7 +159,7 @@ fn make_private(path: &Path) -> Result<(), HistoryError> {
 
 /// With the log, a power loss takes the last seconds and nothing else, and readers disturb nobody.
 fn set_up(db: &Connection) -> rusqlite::Result<()> {
-    db.set_prepared_statement_cache_capacity(16);
+    db.set_prepared_statement_cache_capacity(2);
     for (name, value) in [
         ("cache_size", -PAGE_CACHE_KIB),
         ("mmap_size", 0),

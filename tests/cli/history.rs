@@ -123,3 +123,71 @@ fn events_of_a_daemon_that_is_gone() {
     assert_snapshot!(home.run(&["events", "-n", "2"]));
     assert_snapshot!(home.run(&["events", "--since", "2026-03-04T20:00:00Z", "--json"]));
 }
+
+const RULES: &str = "\
+[worker]
+model = \"fake\"
+
+[[rule]]
+name = \"grown\"
+when = [ { metric = \"worker.footprint\", above = \"38GiB\", clear_below = \"36GiB\" } ]
+for = \"60s\"
+action = [\"clear-cache\", \"restart\"]
+cooldown = \"20m\"
+
+[[rule]]
+name = \"unusual\"
+when = [ { metric = \"worker.footprint\", above = { percentile = 90, of = \"4h\" } } ]
+for = \"30s\"
+action = \"warn\"
+cooldown = \"1h\"
+";
+
+/// Four hours that ended a moment ago: the worker grows from 35 to 39 GiB within two of them, twice.
+fn recent() -> Home {
+    let home = Home::new();
+    std::fs::write(home.path().join("mlxsup.toml"), RULES).unwrap();
+    let mut store = Store::open(&home.path().join("history.db")).unwrap();
+    let now = mlxsup::daemon::clock::wall();
+    let samples: Vec<_> = (30..4 * 720)
+        .map(|step| {
+            let at = Wall(now.0 - 1000 * (4 * 3600 - step * 5));
+            let mut sample = Sample::default();
+            sample.set(Metric::SystemTotal, Some(64.0 * GIB));
+            sample.set(Metric::SystemUsed, Some(48.0 * GIB));
+            sample.set(Metric::WorkerFootprint, Some((35.0 + 4.0 * (step % 1440) as f64 / 1440.0) * GIB));
+            (at, sample)
+        })
+        .collect();
+    for some in samples.chunks(120) {
+        store.write(some, &[]).unwrap();
+    }
+    store.settle().unwrap();
+    home
+}
+
+#[test]
+fn rules_replayed() {
+    let screen = recent().run(&["rules", "--replay", "5h"]);
+    // Past midnight some times have their date before them, and columns are wider for it.
+    let lines: Vec<String> = screen.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn rules_replayed_as_json() {
+    let home = recent();
+    let output = home.command(&["rules", "--replay", "5h", "--json"]).output().unwrap();
+    let replay: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let fired = replay["fired"].as_array().unwrap();
+    let actions: Vec<_> = fired.iter().filter(|it| it["rule"] == "grown").map(|it| &it["action"]).collect();
+    assert_eq!(actions, ["clear-cache", "restart", "clear-cache", "restart"], "{replay:#}");
+    assert!(fired.iter().any(|it| it["rule"] == "unusual"), "{replay:#}");
+}
+
+#[test]
+fn rules_replayed_where_nothing_was_recorded() {
+    let home = Home::new();
+    std::fs::write(home.path().join("mlxsup.toml"), RULES).unwrap();
+    assert_snapshot!(home.run(&["rules", "--replay", "7d"]));
+}
