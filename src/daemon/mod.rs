@@ -23,6 +23,7 @@ pub mod home;
 pub mod image_change;
 pub mod instance_lock;
 pub mod journal;
+mod learning;
 pub mod leftover;
 mod listeners;
 mod mlx_lm;

@@ -18,7 +18,7 @@ use super::reload::Reloader;
 use super::sampling::Sampler;
 use super::signals::{self, Asked};
 use super::state_writer::StateWriter;
-use super::{DaemonError, Options, children, leftover, outdated, panic_report, state_file};
+use super::{DaemonError, Options, children, learning, leftover, outdated, panic_report, state_file};
 use crate::config::Config;
 use crate::control;
 use crate::gateway::{self, Access, GatewayContext, RequestSink};
@@ -87,7 +87,7 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     })?;
     let (events_in, events) = mpsc::unbounded_channel();
     let core = state.core.clone();
-    let core_events = events_in.clone();
+    let (core_events, learnt_events) = (events_in.clone(), events_in.clone());
     let kept = StateWriter::new(home.state(), state)
         .map_err(|source| DaemonError::System { doing: "start the thread that writes state.json", source })?;
     let effects = Effects::new(home.clone(), kept, events_in);
@@ -161,6 +161,7 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     let controlling = tokio::spawn(control::listener::serve(control_listener, control, control_doorway));
     let answering = tokio::spawn(answer_signals(asked, ends.requests.clone(), reloader, logging, requests_log));
     let notifying = tokio::spawn(notify(ends.status.clone()));
+    let teaching = tokio::spawn(learning::teach(home.history(), ends.config.clone(), learnt_events));
     if let Some(outdated) = outdated.filter(|_| last_image.is_some()) {
         tokio::spawn(outdated.hand_over(ends.status.clone(), ends.requests.clone()));
     }
@@ -178,6 +179,7 @@ pub async fn run(options: Options) -> Result<(), DaemonError> {
     let _ = controlling.await;
     answering.abort();
     notifying.abort();
+    teaching.abort();
     for socket in own {
         let _ = std::fs::remove_file(socket);
     }

@@ -1,54 +1,70 @@
 //! Percentiles of what this machine has seen, for thresholds such as "above the 99th percentile of 7 days".
+//!
+//! Owns the numbers. From when on they count, and what a threshold makes of them, the core decides.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::schema::column;
 use super::{HistoryError, Reader, Resolution, Span};
-use crate::config::Threshold;
+use crate::config::{Rule, Threshold};
 use crate::memory::Metric;
 use crate::supervisor::Wall;
+use crate::supervisor::conditions::Learned;
 
-/// One part of so many of a span has to be recorded.
-const LEARNT_FRACTION: u32 = 4;
-
-/// What the history knows about one metric.
+/// One percentile that somebody wants to know.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Learned {
-    /// The percentile, in the metric's unit; `None` while nothing is recorded.
-    pub value: Option<f64>,
-    /// How much of the span is recorded. Below a quarter of it a rule still learns.
-    pub recorded: Duration,
+pub struct Wanted {
+    /// Of what.
+    pub metric: Metric,
+    /// 0–100.
+    pub percentile: f64,
+    /// How much history; only the last 8 days have the means it is taken of.
+    pub of: Duration,
 }
 
-/// The smallest of the span's 10 s means such that at least `percentile` percent (0–100) of them are not above it. Only
-/// the last 8 days have such means.
+/// The percentiles that rules compare with, each once.
+#[must_use]
+pub fn named_by(rules: &[Rule]) -> Vec<Wanted> {
+    let mut all = Vec::new();
+    for condition in rules.iter().flat_map(|rule| &rule.when) {
+        for threshold in std::iter::once(&condition.threshold).chain(&condition.clear) {
+            if let Threshold::Percentile { percentile, of, .. } = threshold {
+                let wanted = Wanted { metric: condition.metric, percentile: *percentile, of: *of };
+                if !all.contains(&wanted) {
+                    all.push(wanted);
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Looks percentiles up in a file. One that is not there has recorded nothing.
+///
+/// # Errors
+/// When there is a file that cannot be read.
+pub fn look_up(file: &Path, wanted: &[Wanted], now: Wall) -> Result<Vec<Learned>, HistoryError> {
+    match Reader::open(file)? {
+        Some(reader) => wanted.iter().map(|wanted| percentile(&reader, *wanted, now)).collect(),
+        None => Ok(wanted.iter().map(|wanted| learned(*wanted, &mut [])).collect()),
+    }
+}
+
+/// The smallest of the last 10 s means such that at least the wanted percent of them are not above it.
 ///
 /// # Errors
 /// When the file cannot be read.
-pub fn percentile(reader: &Reader, metric: Metric, percentile: f64, span: Span) -> Result<Learned, HistoryError> {
-    let mut means = means(reader, metric, span).map_err(|source| reader.failed(source))?;
+pub fn percentile(reader: &Reader, wanted: Wanted, now: Wall) -> Result<Learned, HistoryError> {
+    let span = Span::last(wanted.of, now);
+    let mut means = means(reader, wanted.metric, span).map_err(|source| reader.failed(source))?;
+    Ok(learned(wanted, &mut means))
+}
+
+fn learned(Wanted { metric, percentile, of }: Wanted, means: &mut [f64]) -> Learned {
     let seconds = u64::try_from(Resolution::TenSeconds.seconds()).unwrap_or(0) * means.len() as u64;
-    Ok(Learned { value: nearest_rank(&mut means, percentile), recorded: Duration::from_secs(seconds) })
-}
-
-/// What a threshold stands for at `now`, in the metric's unit: a percentile of the machine's own history once a quarter of
-/// it is recorded, until then its `at_least`. `None` while there is neither, and for thresholds of other kinds.
-///
-/// # Errors
-/// When the file cannot be read.
-pub fn threshold(
-    reader: &Reader,
-    metric: Metric,
-    threshold: &Threshold,
-    now: Wall,
-) -> Result<Option<f64>, HistoryError> {
-    let Threshold::Percentile { percentile: wanted, of, factor, at_least } = threshold else { return Ok(None) };
-    let learned = percentile(reader, metric, *wanted, Span::last(*of, now))?;
-    let value = learned.value.filter(|_| learned.recorded * LEARNT_FRACTION >= *of).map(|value| value * factor);
-    Ok(match (value, at_least) {
-        (Some(value), Some(floor)) => Some(value.max(*floor)),
-        (value, floor) => value.or(*floor),
-    })
+    let value = nearest_rank(means, percentile);
+    Learned { metric, percentile, of, value, recorded: Duration::from_secs(seconds) }
 }
 
 fn means(reader: &Reader, metric: Metric, span: Span) -> rusqlite::Result<Vec<f64>> {

@@ -3,6 +3,7 @@ use std::time::Instant;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::{Condition, Side};
 use crate::history::store::Store;
 use crate::memory::Sample;
 
@@ -41,8 +42,9 @@ proptest! {
         store.settle().unwrap();
         let reader = Reader::open(&path).unwrap().unwrap();
         let percent = f64::from(percent) / 10.0;
-        let span = Span { from: Wall(START_MS), until: at(values.len()) };
-        let learned = percentile(&reader, Metric::RequestsActive, percent, span).unwrap();
+        let of = Duration::from_secs(values.len() as u64 * 10);
+        let wanted = Wanted { metric: Metric::RequestsActive, percentile: percent, of };
+        let learned = percentile(&reader, wanted, at(values.len())).unwrap();
         let present: Vec<f64> = values.iter().flatten().copied().map(f64::from).collect();
         prop_assert_eq!(learned.value, naive(&present, percent));
         prop_assert_eq!(learned.recorded.as_secs(), present.len() as u64 * 10);
@@ -58,37 +60,42 @@ fn only_the_span_counts() {
     store.write(&samples, &[]).unwrap();
     store.settle().unwrap();
     let reader = Reader::open(&path).unwrap().unwrap();
-    let last = Span::last(Duration::from_secs(100), Wall(START_MS + 999_999));
-    let learned = percentile(&reader, Metric::RequestsActive, 50.0, last).unwrap();
+    let asked = |metric, percent| {
+        let wanted = Wanted { metric, percentile: percent, of: Duration::from_secs(100) };
+        percentile(&reader, wanted, Wall(START_MS + 999_999)).unwrap()
+    };
+    let learned = asked(Metric::RequestsActive, 50.0);
     assert_eq!((learned.value, learned.recorded), (Some(94.0), Duration::from_secs(100)));
-    let nothing = percentile(&reader, Metric::WorkerFootprint, 99.0, last).unwrap();
+    let nothing = asked(Metric::WorkerFootprint, 99.0);
     assert_eq!((nothing.value, nothing.recorded), (None, Duration::ZERO));
 }
 
 #[test]
-fn a_threshold_is_its_floor_until_a_quarter_is_recorded() {
+fn rules_name_what_they_want_to_know_and_a_missing_file_knows_nothing() {
+    let threshold = |percentile| Threshold::Percentile { percentile, of: WEEK, factor: 1.1, at_least: None };
+    let condition = |metric, threshold, clear| Condition { metric, side: Side::Above, threshold, clear };
+    let rule = Rule {
+        name: "unusual".to_owned(),
+        when: vec![
+            condition(Metric::MlxCache, threshold(99.0), Some(threshold(50.0))),
+            condition(Metric::MlxCache, threshold(99.0), None),
+            condition(Metric::KvBytes, Threshold::Fixed(1.0), None),
+        ],
+        dwell: Duration::ZERO,
+        actions: Vec::new(),
+        cooldown: Duration::ZERO,
+        break_streams_after: None,
+        built_in: false,
+    };
+    let wanted = named_by(&[rule.clone(), rule]);
+    let expected = [99.0, 50.0].map(|percentile| Wanted { metric: Metric::MlxCache, percentile, of: WEEK });
+    assert_eq!(wanted, expected);
     let home = tempfile::tempdir().unwrap();
-    let path = home.path().join("history.db");
-    let mut store = Store::open(&path).unwrap();
-    let wanted =
-        |at_least| Threshold::Percentile { percentile: 100.0, of: Duration::from_secs(400), factor: 1.5, at_least };
-    let asked = |at_least, seconds: u64| {
-        let reader = Reader::open(&path).unwrap().unwrap();
-        threshold(&reader, Metric::RequestsActive, &wanted(at_least), Wall(START_MS + seconds * 1000)).unwrap()
-    };
-    let mut record = |seconds: std::ops::Range<u64>, value: f64| {
-        let samples: Vec<_> = seconds.map(|second| (Wall(START_MS + second * 1000), sample(Some(value)))).collect();
-        store.write(&samples, &[]).unwrap();
-        store.settle().unwrap();
-    };
-    record(0..90, 40.0);
-    assert_eq!((asked(None, 90), asked(Some(50.0), 90)), (None, Some(50.0)), "90 s of 400 are not a quarter");
-    record(90..100, 40.0);
-    assert_eq!((asked(None, 100), asked(Some(50.0), 100)), (Some(60.0), Some(60.0)));
-    assert_eq!(asked(Some(100.0), 100), Some(100.0), "never below the floor");
-    assert_eq!(asked(None, 1000), None, "what is older than the span is forgotten");
-    let reader = Reader::open(&path).unwrap().unwrap();
-    assert_eq!(threshold(&reader, Metric::RequestsActive, &Threshold::Fixed(7.0), Wall(START_MS)).unwrap(), None);
+    let learned = look_up(&home.path().join("history.db"), &wanted, Wall(START_MS)).unwrap();
+    assert_eq!(
+        learned.iter().map(|learned| (learned.value, learned.recorded)).collect::<Vec<_>>(),
+        [(None, Duration::ZERO); 2]
+    );
 }
 
 /// `make bench-history` prints what this takes; a machine that is busy with other tests says little.
@@ -108,11 +115,11 @@ fn a_week_is_read_whole() {
     ))
     .unwrap();
     drop(db);
-    let span = Span::last(WEEK, Wall(START_MS + 60_480 * 10_000));
+    let now = Wall(START_MS + 60_480 * 10_000);
     for metric in [Metric::SystemUsed, Metric::WorkerFootprint, Metric::SpeedDecode] {
         let begin = Instant::now();
         let reader = Reader::open(&path).unwrap().unwrap();
-        let learned = percentile(&reader, metric, 99.0, span).unwrap();
+        let learned = percentile(&reader, Wanted { metric, percentile: 99.0, of: WEEK }, now).unwrap();
         let took = begin.elapsed();
         assert_eq!(learned.recorded, WEEK);
         println!(

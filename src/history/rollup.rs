@@ -129,7 +129,7 @@ fn compute(db: &Connection, resolution: Resolution, bucket: i64) -> rusqlite::Re
         let extremes = columns().map(|name| format!("{name}_lowest, {name}_highest")).collect::<Vec<_>>().join(", ");
         let mut values = vec![Value::Integer(bucket)];
         for (summary, unit) in all() {
-            let other = |value: f64, mean: f64| Some(value).filter(|value| *value < mean || *value > mean);
+            let other = |value: f64, mean: f64| Some(value).filter(|value| *value != mean);
             let extremes = summary.map_or([None; 2], |summary| {
                 let mean = summary.mean(unit);
                 [other(summary.lowest, mean), other(summary.highest, mean)]

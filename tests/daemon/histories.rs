@@ -1,7 +1,8 @@
 //! The history that a real daemon writes: what is in it, and what it survives.
 
+use mlxsup::history::store::Store;
 use mlxsup::history::{Query, Reader, Span, curves};
-use mlxsup::memory::Metric;
+use mlxsup::memory::{Metric, Sample};
 use mlxsup::supervisor::Wall;
 
 use crate::http::Connection;
@@ -151,4 +152,29 @@ fn events_and_curves_reach_back_behind_the_daemon_that_answers() {
     assert!(answer.body.contains("worker.footprint"), "{}", answer.body);
     let drawn = service.ctl(&["history", "--since", "10m", "--metric", "worker.footprint"]).ok().out;
     assert!(drawn.contains("Memory of the worker") && drawn.contains("r restart"), "{drawn}");
+}
+
+#[test]
+fn rules_learn_from_what_the_last_daemon_recorded() {
+    let rest = "[[rule]]\nname = \"unusual\"\nwhen = [ { metric = \"system.used\", \
+                above = { percentile = 99, of = \"4h\" } } ]\nfor = \"0s\"\naction = \"warn\"\n";
+    let mut service = Service::new("", rest);
+    {
+        let mut store = Store::open(&service.path("history.db")).unwrap();
+        let now = mlxsup::daemon::clock::wall();
+        let samples: Vec<_> = (1..=720)
+            .map(|step| {
+                let mut sample = Sample::default();
+                sample.set(Metric::SystemUsed, Some(1024.0));
+                (Wall(now.0 - step * 10_000), sample)
+            })
+            .rev()
+            .collect();
+        store.write(&samples, &[]).unwrap();
+        store.settle().unwrap();
+    }
+    service.start();
+    service.wait_for("serving");
+    let why = service.wait_for_event("rule_fired", "unusual");
+    assert!(why.contains("over 1.0 KiB"), "two hours of four are recorded, which is enough: {why}");
 }

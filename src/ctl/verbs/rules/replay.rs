@@ -1,13 +1,13 @@
 //! `mlxsupctl rules --replay 7d`: the rules of the configuration, as the file has them now, against what was recorded.
 //!
 //! Nothing is carried out. What an action would have changed is not in the record, so a rule that would have helped goes on
-//! firing here once per cooldown.
+//! firing here once per cooldown, until it is parked like one that does not help.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::config::{self, Rule, Threshold, action_name};
+use crate::config::{self, Config, action_name};
 use crate::ctl::args::Facts;
 use crate::ctl::failure::{ExitStatus, Failure, Kind};
 use crate::ctl::home::Home;
@@ -64,7 +64,7 @@ pub fn run(since: Wall, facts: Facts, home: &Home, terminal: &mut Terminal) -> R
     if since < begins {
         terminal.say("Samples are kept finely enough for 8 days; the replay begins there")?;
     }
-    let replay = replay(&reader, &config.rules, span, now).map_err(unreadable)?;
+    let replay = replay(&reader, &config, span, now).map_err(unreadable)?;
     if facts.json {
         let text = serde_json::to_vec(&replay)
             .map_err(|error| Failure::new(Kind::Internal, "cannot write the replay as JSON").caused_by(error))?;
@@ -76,9 +76,12 @@ pub fn run(since: Wall, facts: Facts, home: &Home, terminal: &mut Terminal) -> R
     Ok(ExitStatus::Ok)
 }
 
-fn replay(reader: &Reader, rules: &[Rule], span: Span, now: Wall) -> Result<Replay, HistoryError> {
-    let rules = rules.iter().map(|rule| settled(rule.clone(), reader, now)).collect::<Result<Vec<_>, _>>()?;
-    let mut book = RuleBook::new(&rules, &RuleBook::default());
+fn replay(reader: &Reader, config: &Config, span: Span, now: Wall) -> Result<Replay, HistoryError> {
+    let rules = &config.rules;
+    let mut book = RuleBook::new(rules, &RuleBook::default()).with_cache_limit(config.worker.memory.cache_limit);
+    // Percentiles stand for what they are today.
+    let wanted = percentile::named_by(rules);
+    book.learn(wanted.into_iter().map(|wanted| percentile::percentile(reader, wanted, now)).collect::<Result<_, _>>()?);
     let mut fired = Vec::new();
     let (mut recorded, mut last) = (Duration::ZERO, None);
     playback::play(reader, span, |at, sample| {
@@ -106,19 +109,6 @@ fn replay(reader: &Reader, rules: &[Rule], span: Span, now: Wall) -> Result<Repl
         rules: book.views().map(outcome).collect(),
         fired,
     })
-}
-
-/// Percentiles stand for what they are today.
-fn settled(mut rule: Rule, reader: &Reader, now: Wall) -> Result<Rule, HistoryError> {
-    for condition in &mut rule.when {
-        let metric = condition.metric;
-        for threshold in std::iter::once(&mut condition.threshold).chain(&mut condition.clear) {
-            if let Some(value) = percentile::threshold(reader, metric, threshold, now)? {
-                *threshold = Threshold::Fixed(value);
-            }
-        }
-    }
-    Ok(rule)
 }
 
 fn told(replay: &Replay, now: Now) -> String {
