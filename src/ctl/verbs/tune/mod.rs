@@ -2,10 +2,10 @@
 //! into the configuration. Needs no daemon, but knows a Mac's working set only from one.
 
 mod change;
+mod evidence;
 mod paper;
 mod written;
 
-use mlxsup_fit::Observed;
 use serde_json::json;
 
 use crate::config::{self, Config, LoadError, edit};
@@ -30,7 +30,8 @@ pub async fn run(
     let file = home.config_file();
     let config = config::load(&file).map_err(|error| unusable(&error))?;
     let resolved = limits::resolve(&config, reported::ask(control).await).map_err(|error| unknown(&error))?;
-    let advice = resolved.circumstances(&config, observed()).advice();
+    let observed = evidence::observed(home, terminal)?;
+    let advice = resolved.circumstances(&config, observed).advice();
     let changes = change::changes(&config, &resolved, &advice);
     if args.facts.json {
         let document = json!({
@@ -63,11 +64,6 @@ pub async fn run(
     terminal.say(&format!("{} is changed", file.display()))?;
     say_next(&config, &new, terminal)?;
     Ok(ExitStatus::Ok)
-}
-
-/// What is recorded of this machine. Nothing yet keeps a history that could be asked.
-fn observed() -> Observed {
-    Observed::default()
 }
 
 /// Says what brings the new values into force.
