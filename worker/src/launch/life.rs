@@ -4,8 +4,8 @@
 //! the engine has generated a token and the text side is there.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::board::Board;
 use crate::engine;
+use crate::limits::{self, Rest};
 use crate::serve::{EnginePort, Listener, Worker, serve};
 use crate::text::Codec;
 
@@ -96,6 +97,7 @@ async fn work(
         }
     }
     until(worker, Phase::Ready).await.map_err(LaunchError::Load)?;
+    lock_the_rest(worker);
     tracing::info!(model = started.name, "ready");
     if let Some(fd) = ready_fd {
         let what = "cannot write to the ready pipe";
@@ -108,6 +110,27 @@ async fn work(
         () = lease_expired(worker, lease) => {
             tracing::info!("no daemon was heard for the whole lease");
             Ok(())
+        }
+    }
+}
+
+/// Wiring by locked pages takes in the process as a whole, after everything has been loaded and used once.
+fn lock_the_rest(worker: &Worker) {
+    let board = &worker.board;
+    let locked = board.memory.lock().unwrap_or_else(PoisonError::into_inner).wired_bytes;
+    let footprint = board.footprint.lock().unwrap_or_else(PoisonError::into_inner).total_bytes;
+    let weights = board.model.get().map_or(0, |model| model.weights_bytes);
+    match limits::lock_the_rest(worker.settings.wired_limit, weights, locked, footprint) {
+        Rest::NotAsked => {}
+        Rest::Locked => tracing::info!("the rest of the worker is locked in memory too"),
+        Rest::OverLimit => {
+            tracing::info!("the wired limit covers the weights only; the rest of the worker may be paged out");
+        }
+        Rest::Refused(why) => {
+            tracing::warn!(
+                "only the weights are locked in memory, the rest of the worker may be paged out: {why}; raise the limit \
+                 for locked memory (systemd: LimitMEMLOCK=infinity; shell: ulimit -l unlimited)"
+            );
         }
     }
 }

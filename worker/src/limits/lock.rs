@@ -51,6 +51,22 @@ pub(super) fn lock<'a>(arrays: impl Iterator<Item = &'a Array>, budget: u64) -> 
     Locked { bytes, shortage: None }
 }
 
+/// Locks what else the process has in memory: tables, code, stacks, the tokenizer. Pages it does not have yet are locked
+/// when first touched, as far as they lie in what is mapped by now; later mappings stay pageable.
+#[cfg(target_os = "linux")]
+pub(super) fn lock_process() -> nix::Result<()> {
+    use nix::sys::mman::{MlockAllFlags, mlockall};
+
+    // nix has no name for the flag. Without it every reserved page would be faulted in.
+    mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT))
+}
+
+/// Other systems do not wire by locking.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn lock_process() -> nix::Result<()> {
+    Ok(())
+}
+
 /// Other systems do not wire by locking.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn lock<'a>(_arrays: impl Iterator<Item = &'a Array>, _budget: u64) -> Locked {

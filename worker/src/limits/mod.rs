@@ -2,7 +2,7 @@
 //!
 //! | limit | means |
 //! |---|---|
-//! | wired | bytes of weights kept resident: a residency budget on Metal, locked pages on the Linux CPU backend |
+//! | wired | bytes of weights kept resident: a residency budget on Metal, locked pages on the Linux CPU backend, and there the rest of the process with them |
 //! | cache | freed buffers MLX may keep for reuse |
 //! | memory | MLX's back-pressure (it never refuses because of it), and the engine's own admission budget |
 //!
@@ -122,6 +122,38 @@ impl Limits {
     }
 }
 
+/// What is locked besides the weights, where wiring means locking pages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rest {
+    /// Nothing: it is not how wiring works here, it is off, or the weights alone were too much.
+    NotAsked,
+    /// The configured size does not cover it.
+    OverLimit,
+    /// All of it.
+    Locked,
+    /// The system refused; the weights stay locked.
+    Refused(String),
+}
+
+/// Once everything is loaded and has run: locks the rest of the process as well. The next token needs the tokenizer, code
+/// and scratch memory as much as the weights; of a small model they are a tenth. `locked` are the bytes of weights that
+/// were, `footprint` what the process weighs now, where known.
+#[must_use]
+pub fn lock_the_rest(wanted: WiredLimit, weights: u64, locked: Option<u64>, footprint: Option<u64>) -> Rest {
+    if locked != Some(weights) || weights == 0 {
+        return Rest::NotAsked;
+    }
+    match wanted {
+        WiredLimit::Off => return Rest::NotAsked,
+        WiredLimit::Bytes(limit) if footprint.is_none_or(|footprint| footprint > limit) => return Rest::OverLimit,
+        WiredLimit::Auto | WiredLimit::Bytes(_) => {}
+    }
+    match lock::lock_process() {
+        Ok(()) => Rest::Locked,
+        Err(errno) => Rest::Refused(errno.to_string()),
+    }
+}
+
 /// Changes MLX's memory limit.
 ///
 /// # Errors
@@ -189,6 +221,16 @@ mod tests {
         let cuda = Machine { unified: false, can_wire: false, working_set: None, ..machine };
         assert_eq!(limits(&settings, &cuda).wired_bytes, None);
         assert_eq!(cuda.memory_limit(), 64 * GIB / 100 * 95);
+    }
+
+    #[test]
+    fn the_rest_is_locked_only_with_all_weights_and_within_a_size() {
+        let rest = |wanted, locked, footprint| lock_the_rest(wanted, 500, locked, footprint);
+        assert_eq!(rest(WiredLimit::Auto, None, Some(600)), Rest::NotAsked);
+        assert_eq!(rest(WiredLimit::Auto, Some(400), Some(600)), Rest::NotAsked);
+        assert_eq!(rest(WiredLimit::Off, Some(500), Some(600)), Rest::NotAsked);
+        assert_eq!(rest(WiredLimit::Bytes(550), Some(500), Some(600)), Rest::OverLimit);
+        assert_eq!(rest(WiredLimit::Bytes(550), Some(500), None), Rest::OverLimit);
     }
 
     #[test]

@@ -48,6 +48,26 @@ async fn a_spawned_worker_serves_and_ends_in_good_order() {
     assert!(!socket.exists());
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_wired_worker_is_locked_as_a_whole() {
+    let worker = Spawned::ready(&json!({"wired_limit": "auto"}));
+    let status = worker.link.status().await;
+    let weights = status.model.expect("facts").weights_bytes;
+    // Where the limit for locked memory is small, nothing of it can be shown.
+    if status.memory.wired_bytes != Some(weights) {
+        return;
+    }
+    let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", status.pid)).expect("a live process");
+    let kib = |key: &str| -> u64 {
+        let line = rollup.lines().find(|line| line.starts_with(key)).expect("a line");
+        line.split_ascii_whitespace().nth(1).and_then(|text| text.parse().ok()).expect("a number")
+    };
+    let (own, locked) = (kib("Anonymous:"), kib("Locked:"));
+    assert!(own > weights / 1024, "{own} KiB of its own, weights {weights} bytes");
+    assert!(locked >= own / 100 * 97, "{locked} of {own} KiB locked");
+}
+
 #[tokio::test]
 async fn a_link_that_breaks_frees_its_slot() {
     let worker = Spawned::ready(&json!({"slots": 1}));
