@@ -23,16 +23,16 @@ class Settings:
     """Each is BENCH_ and its name in capitals."""
 
     limit_mib: int = 1400  # of the control group that worker and neighbour share
-    neighbour_mib: int = 1100
-    pace_mib: int = 150  # touched by the neighbour each second
+    neighbour_mib: int = 1250
+    pace_mib: int = 64  # touched by the neighbour each second
     zram_mib: int = 4096
-    rounds: int = 3
-    idle_s: int = 30  # before each first token of scenarios 1 and 2
+    rounds: int = 4
+    idle_s: int = 40  # before each first token of scenarios 1 and 2
     tokens: int = 24  # of a timed answer
     threshold_mib: int = 128  # of the rule, scenarios 3 and 4
     dwell_s: int = 10
-    watched_s: int = 100
-    every_s: int = 40  # clients of scenarios 3 and 4 ask about so often
+    watched_s: int = 150
+    every_s: int = 60  # clients of scenarios 3 and 4 ask about so often
     only: str = ""  # names of scenarios, by commas
 
     @classmethod
@@ -66,8 +66,8 @@ class Bench:
 SCENARIOS = {
     "unwired": lambda bench: scenarios.idle_worker("unwired", "nothing wired, no rule", "off", bench),
     "wired": lambda bench: scenarios.idle_worker("wired", 'wired_limit = "auto", no rule', "auto", bench),
-    "canary": lambda bench: scenarios.watched_worker("canary", "nothing wired, rule: canary", '["canary"]', bench),
-    "restart": lambda bench: scenarios.watched_worker("restart", "nothing wired, rule: restart", '["restart"]', bench),
+    "canary": lambda bench: scenarios.watched_worker("canary", "nothing wired, rule: canary", '["canary"]', bench, False),
+    "restart": lambda bench: scenarios.watched_worker("restart", "nothing wired, rule: restart", '["restart"]', bench, True),
 }
 
 

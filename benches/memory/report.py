@@ -6,7 +6,7 @@ import statistics
 from pathlib import Path
 
 from machine import MIB
-from scenarios import median_first_token
+from scenarios import LATER_S, median_first_token
 from watch import METRICS, WITNESSED
 
 LESS_COMPRESSED = 0.91
@@ -75,9 +75,9 @@ def table(measured, settings):
             ("crossings nothing came of", lambda each: str(len(each.unnoticed))),
             ("from crossing to action, s, longest", lambda each: longest(each)),
             ("compressed before, MiB", lambda each: mib([before for _, before, _ in each.noticed])),
-            ("compressed within 4 s after, MiB", lambda each: mib([after for _, _, after in each.noticed])),
+            (f"least compressed within {LATER_S} s after, MiB", lambda each: mib([after for _, _, after in each.noticed])),
             ("first token, warm and alone, s", lambda each: seconds(each.warm_alone)),
-            ("first token 1 s after it acted, s", lambda each: seconds(each.cold)),
+            ("first token after it acted, s", lambda each: seconds(each.cold)),
             ("longest pause in a stream, s", lambda each: f"{longest_gap(each):.2f}"),
             ("requests, failed", lambda each: f"{len(each.answers)}, {len(each.failed)}"),
             ("answers with more than one worker", lambda each: str(handed_over(each))),
@@ -136,7 +136,7 @@ def targets(found, settings):
 
 
 def save(measured, work):
-    """curves.csv and marks.csv, times in seconds since the neighbour was full; answers.csv; the events as text."""
+    """curves.csv and marks.csv, times in seconds since the watch began; answers.csv; the events as text."""
     work.mkdir(parents=True, exist_ok=True)
     columns = METRICS + WITNESSED
     with open(work / "curves.csv", "w", newline="") as curves, open(work / "marks.csv", "w", newline="") as marks:
@@ -152,14 +152,16 @@ def save(measured, work):
                 mark.writerow([each.name, f"{at - begin:.2f}", kind, label])
     with open(work / "answers.csv", "w", newline="") as file:
         answers = csv.writer(file)
-        answers.writerow(["scenario", "when", "first_token_s", "total_s", "tokens", "longest_gap_s", "generations", "failure"])
+        answers.writerow(["scenario", "when", "asked_at_s", "first_token_s", "total_s", "tokens", "longest_gap_s", "generations", "failure"])
         for each in measured:
+            begin = each.rows[0]["at"] if each.rows else 0
             kinds = {id(answer): kind for kind in ("warm_alone", "cold", "warm_beside") for answer in getattr(each, kind)}
             for answer in each.answers:
                 answers.writerow(
                     [
                         each.name,
                         kinds.get(id(answer), "other"),
+                        f"{answer.asked_at - begin:.2f}",
                         "" if answer.first_token_s is None else f"{answer.first_token_s:.3f}",
                         f"{answer.total_s:.3f}",
                         answer.tokens,

@@ -13,10 +13,12 @@ from pathlib import Path
 
 from machine import MIB
 from service import Service
-from watch import Watch
+from watch import INTERVAL_S, Watch
 
 RULE = "cold-weights"
 COOLDOWN_S = 15
+# After the rule has acted: by then what it did shows.
+LATER_S = 12
 
 
 @dataclass
@@ -38,7 +40,7 @@ class Measured:
     wired: list = field(default_factory=list)
     rows: list = field(default_factory=list)
     marks: list = field(default_factory=list)
-    # Rules only: (seconds from crossing to acting, what was compressed before, what 3 s after).
+    # Rules only: (seconds from crossing to acting, what was compressed before, and at least within LATER_S after).
     noticed: list = field(default_factory=list)
     unnoticed: list = field(default_factory=list)
     events: list = field(default_factory=list)
@@ -50,17 +52,20 @@ class Measured:
 
 
 @contextlib.contextmanager
-def neighbour_in(group, settings):
+def neighbour_in(group, settings, watch):
     """The neighbour, once it is full. It ends with its input, whatever becomes of us."""
+    watch.mark("neighbour", "the neighbour comes")
     program = [sys.executable, Path(__file__).with_name("neighbour.py")]
     command = ["/bin/sh", "-c", f'echo $$ > "{group.processes}" && exec "$@"', "neighbour"]
     sizes = [str(settings.neighbour_mib), str(settings.pace_mib)]
     process = subprocess.Popen(command + program + sizes, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    watch.neighbour = process
     try:
         if process.stdout.readline() != b"full\n":
             raise RuntimeError("the neighbour could not get its memory; lower BENCH_NEIGHBOUR_MIB")
         yield process
     finally:
+        watch.neighbour = None
         process.stdin.close()
         try:
             process.wait(timeout=20)
@@ -69,9 +74,11 @@ def neighbour_in(group, settings):
             process.wait()
 
 
-def config(wired, rule):
-    """`rule` is the text of the rule's keys; without one the built-in rule only watches."""
+def config(wired, rule, grace="2m"):
+    """`rule` is the text of the rule's keys; without one the built-in rule only watches. A stream that is longer than
+    `grace` goes on in the next worker."""
     return (
+        f'[drain]\ngrace = "{grace}"\n'
         f'[worker.memory]\nwired_limit = "{wired}"\n'
         '[health]\ncanary_after_idle = "1h"\n'
         f'[[rule]]\nname = "{RULE}"\n{rule or "action = []"}\n'
@@ -85,7 +92,7 @@ def idle_worker(name, title, wired, bench):
         service.ask(settings.tokens)
         for _ in range(settings.rounds):
             out.warm_alone.append(keep(out, service.ask(settings.tokens)))
-        with neighbour_in(bench.group, settings) as neighbour, Watch(service, bench.group, neighbour) as watch:
+        with Watch(service, bench.group) as watch, neighbour_in(bench.group, settings, watch):
             for _ in range(settings.rounds):
                 bench.say(f"  idle for {settings.idle_s} s beside the neighbour")
                 time.sleep(settings.idle_s)
@@ -133,29 +140,35 @@ def median_first_token(answers):
     return statistics.median(times) if times else None
 
 
-def watched_worker(name, title, ladder, bench):
-    """Nothing wired, the rule on, clients that ask now and then, and three at once whenever the rule acts."""
+def watched_worker(name, title, ladder, bench, at_once):
+    """Nothing wired, the rule on, and clients that ask now and then. With `at_once` one of them has a stream running when the
+    rule acts, and three ask in that very moment; else one asks a while later, to see what it was good for."""
     settings, out = bench.settings, Measured(name, title)
     mib = settings.threshold_mib
     rule = (
         f'when = [{{ metric = "worker.compressed", above = "{mib}MiB", clear_below = "{mib // 2}MiB" }}]\n'
         f'for = "{settings.dwell_s}s"\naction = {ladder}\ncooldown = "{COOLDOWN_S}s"'
     )
-    with Service(bench.programs, bench.home, config("off", rule), bench.group, bench.model) as service:
+    with Service(bench.programs, bench.home, config("off", rule, grace="3s"), bench.group, bench.model) as service:
         service.ask(settings.tokens)
         for _ in range(settings.rounds):
             out.warm_alone.append(keep(out, service.ask(settings.tokens)))
-        with neighbour_in(bench.group, settings) as neighbour, Watch(service, bench.group, neighbour) as watch:
+        with Watch(service, bench.group) as watch, neighbour_in(bench.group, settings, watch):
             clients = Clients(service, out, watch, settings)
             until = time.monotonic() + settings.watched_s
             seen = 0
             while time.monotonic() < until:
-                time.sleep(0.25)
+                time.sleep(INTERVAL_S)
                 fired = [event for event in service.events() if rule_fired(event)]
                 for event in fired[seen:]:
                     bench.say(f"  {event['message']}")
-                    clients.three_at_once(seen)
+                    if at_once:
+                        clients.three_at_once(seen)
+                    else:
+                        clients.a_while_later()
                 seen = len(fired)
+                if at_once:
+                    clients.just_before()
                 clients.now_and_then()
             clients.wait()
         gather(out, service, watch)
@@ -171,6 +184,7 @@ class Clients:
         self.threads = []
         self.dice = random.Random(1)
         self.next_at = time.monotonic() + settings.every_s
+        self.ahead = False
 
     def start(self, tokens, delay_s, into=None, question=None):
         def ask():
@@ -190,12 +204,24 @@ class Clients:
             self.next_at = time.monotonic() + self.settings.every_s * self.dice.uniform(0.7, 1.3)
             self.start(self.settings.tokens, 0)
 
+    def just_before(self):
+        """One long stream, about two seconds before a rule that holds will act."""
+        rules = [row["rules"].get(RULE) for row in self.watch.rows[-int((self.settings.dwell_s - 2) / INTERVAL_S) :]]
+        holds = len(rules) > 8 and all(state == "pending" for state in rules)
+        if holds and not self.ahead:
+            self.start(3 * self.settings.tokens, 0, question="Tell me the story of a lighthouse.")
+        self.ahead = holds
+
     def three_at_once(self, count):
         """One short request, timed, and two stories that last through whatever the rule has begun."""
         self.start(self.settings.tokens, 1.0, self.out.cold)
         for number in range(2):
             self.start(3 * self.settings.tokens, 0.3 * number, question=f"Tell me story number {2 * count + number}.")
         self.next_at = max(self.next_at, time.monotonic() + self.settings.every_s)
+
+    def a_while_later(self):
+        self.start(self.settings.tokens, LATER_S, self.out.cold)
+        self.next_at = max(self.next_at, time.monotonic() + LATER_S + self.settings.every_s)
 
     def wait(self):
         for thread in self.threads:
@@ -227,7 +253,7 @@ def judge_noticing(out, settings):
             acted_at = fired.pop(0)
             out.marks.append((acted_at, "rule", RULE))
             if since is not None:
-                after = [later["kernel.worker"] for later in out.rows if acted_at < later["at"] <= acted_at + 4]
+                after = [later["kernel.worker"] for later in out.rows if acted_at < later["at"] <= acted_at + LATER_S]
                 out.noticed.append((acted_at - since, before, min(after, default=held)))
             since, armed = None, False
         if held < clear:

@@ -32,6 +32,7 @@ class Answer:
     """How one streamed request went."""
 
     begun: float
+    asked_at: float = field(default_factory=time.time)
     first_token_s: float | None = None
     total_s: float = 0.0
     tokens: int = 0

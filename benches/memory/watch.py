@@ -32,8 +32,10 @@ def swapped_bytes(pid):
 class Watch:
     """A thread that fills `rows` until the end of the block. Times are the wall clock's, as in the daemon's events."""
 
-    def __init__(self, service, group, neighbour=None):
-        self.service, self.group, self.neighbour = service, group, neighbour
+    def __init__(self, service, group):
+        self.service, self.group = service, group
+        # Set while there is one.
+        self.neighbour = None
         self.rows = []
         self.marks = []
         self.ending = threading.Event()
@@ -62,7 +64,8 @@ class Watch:
         memory, worker = status["memory"], status["worker"]
         row = {"at": time.time(), "state": status["state"]}
         row.update({metric: memory.get(metric) for metric in METRICS})
-        neighbour = self.neighbour.pid if self.neighbour else None
+        process = self.neighbour
+        neighbour = process.pid if process else None
         members = [pid for pid in self.group.processes.read_text().split() if int(pid) != neighbour]
         row["kernel.workers"] = sum(map(swapped_bytes, members))
         row["kernel.worker"] = swapped_bytes(worker["pid"]) if worker else 0

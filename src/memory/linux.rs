@@ -117,18 +117,22 @@ impl Host {
             }
         }
 
+        // Inside a limited group the group is the machine: what is there, and what is left of it.
+        let bounds = cgroup::bounds(&self.groups);
+        let total = memory.total.map(|bytes| bounds.map_or(bytes, |bounds| bytes.min(bounds.limit)));
+        let available = memory.available.map(|bytes| bounds.map_or(bytes, |bounds| bytes.min(bounds.room)));
+
         HostReading {
-            total: memory.total,
-            used: memory.total.zip(memory.available).map(|(total, available)| total.saturating_sub(available)),
-            available: memory.available.map(|bytes| self.clip(bytes)),
+            total,
+            used: total.zip(available).map(|(total, available)| total.saturating_sub(available)),
+            available,
             wired: memory.unevictable.or(memory.locked),
             compressed: held.map(|held| held.used),
             compressed_logical: held.map(|held| held.original),
             pressure: level(&waiting),
-            free_percent: memory
-                .total
+            free_percent: total
                 .filter(|total| *total > 0)
-                .zip(memory.available)
+                .zip(available)
                 .map(|(total, available)| available as f64 / total as f64 * 100.0),
             swapped_in: self.bytes(events.swapped_in),
             swapped_out: self.bytes(events.swapped_out),
@@ -140,11 +144,6 @@ impl Host {
 
     fn bytes(&self, pages: Option<u64>) -> Option<u64> {
         pages.map(|pages| pages.saturating_mul(self.page))
-    }
-
-    /// The smallest of what the machine and every limited group above us would still give.
-    fn clip(&self, available: u64) -> u64 {
-        self.groups.iter().filter_map(Level::room).fold(available, u64::min)
     }
 }
 

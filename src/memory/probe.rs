@@ -151,7 +151,7 @@ impl Probe {
         let host = self.host.read(at);
         self.totals.refresh_memory_specifics(self.refresh);
         // Zero is sysinfo's word for "could not read"; no machine has no memory.
-        let total = Some(self.totals.total_memory()).filter(|total| *total > 0).or(host.total);
+        let total = host.total.or_else(|| Some(self.totals.total_memory()).filter(|total| *total > 0));
         out.set(Metric::SystemTotal, bytes(total));
         out.set(Metric::SystemUsed, bytes(host.used));
         out.set(Metric::SystemAvailable, bytes(host.available));

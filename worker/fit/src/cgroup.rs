@@ -1,7 +1,7 @@
 //! How much memory the control group still allows, both versions.
 //!
 //! Owns finding the groups that bind this process and their arithmetic. Clipping is all it is for: a container's limit is
-//! a wall the host's own numbers do not show.
+//! a wall the host's own numbers do not show, and what must be left to others is a share of what is inside it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,24 @@ pub struct Level {
     stat: PathBuf,
     /// The line of `stat` with file cache the group gives up first.
     cache_key: &'static str,
+}
+
+/// What limited groups leave of the machine, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// The smallest limit: all the memory there is, for whoever is inside.
+    pub limit: u64,
+    /// The least that may still be allocated.
+    pub room: u64,
+}
+
+/// The tightest of `levels`; `None` when none of them has a limit.
+#[must_use]
+pub fn bounds(levels: &[Level]) -> Option<Bounds> {
+    levels
+        .iter()
+        .filter_map(|level| Some(Bounds { limit: level.limit()?, room: level.room()? }))
+        .reduce(|one, other| Bounds { limit: one.limit.min(other.limit), room: one.room.min(other.room) })
 }
 
 /// Which hierarchy holds the memory controller.
@@ -145,6 +163,16 @@ mod tests {
         group(root.path(), "system.slice/mlxsup.service", &leaf);
         let rooms: Vec<_> = levels(root.path(), UNIFIED).iter().map(Level::room).collect();
         assert_eq!(rooms, [None, Some(3000), None]);
+    }
+
+    #[test]
+    fn the_tightest_limit_and_the_least_room_bind_together() {
+        let root = tempfile::tempdir().unwrap();
+        group(root.path(), "system.slice", &[("memory.max", "4000\n"), ("memory.current", "3900\n")]);
+        let leaf = [("memory.max", "2000\n"), ("memory.current", "900\n")];
+        group(root.path(), "system.slice/mlxsup.service", &leaf);
+        assert_eq!(bounds(&levels(root.path(), UNIFIED)), Some(Bounds { limit: 2000, room: 100 }));
+        assert_eq!(bounds(&[]), None);
     }
 
     #[test]
