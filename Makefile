@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help setup mlx mlx-lm model build test test-mlx-lm fuzz schedule-oracle sim sim-mutations continuity chaos chaos-engines
-.PHONY: lint fmt check-macos deny demo plist run seams fairness conformance bench-gateway bench-history
+.PHONY: lint fmt check-macos deny demo plist run seams fairness conformance bench-gateway bench-history bench-memory
 
 CARGO ?= cargo
 # Fault injection for the tests; never part of a release build.
@@ -106,6 +106,10 @@ bench-gateway: ## mlxsupd as a proxy beside nginx, HAProxy and bare hyper; a tab
 
 bench-history: ## how long percentiles over seven days of history take
 	$(CARGO) test --locked --release -p mlxsup --lib -- --nocapture history::percentile::tests::a_week_is_read_whole
+
+# Linux as root: it borrows a zram device and a control group. docs/experiment.md tells the story.
+bench-memory: build model ## an idle worker under real compression: unwired, wired, watched by rules (a quarter of an hour)
+	@benches/memory/run.sh
 
 sim-mutations: ## the core broken on purpose, one line at a time: the simulation must notice each
 	@CARGO="$(CARGO)" tests/sim/mutations/run.sh

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import fcntl
 import os
 import signal
 import sys
@@ -26,7 +27,7 @@ class Settings:
     neighbour_mib: int = 1250
     pace_mib: int = 64  # touched by the neighbour each second
     zram_mib: int = 4096
-    rounds: int = 4
+    rounds: int = 3
     idle_s: int = 40  # before each first token of scenarios 1 and 2
     tokens: int = 24  # of a timed answer
     threshold_mib: int = 128  # of the rule, scenarios 3 and 4
@@ -71,10 +72,20 @@ SCENARIOS = {
 }
 
 
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def end(*_):
+    """Unwinds, so that everything borrowed is given back; a second signal does not disturb that."""
+    for number in ENDINGS:
+        signal.signal(number, signal.SIG_IGN)
+    print("giving everything back", file=sys.stderr, flush=True)
+    sys.exit(130)
+
+
 def main():
-    # So that everything borrowed is given back.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit(130))
+    for number in ENDINGS:
+        signal.signal(number, end)
     work = ROOT / "target/bench-memory"
     home = work / "home"
     # Unix socket paths are limited; a deep checkout gets a home elsewhere.
@@ -87,6 +98,12 @@ def main():
         settings = Settings.from_environment()
         check(model, [programs / name for name in ("mlxsupd", "mlxsupctl", "mlxsup-worker")])
         with contextlib.ExitStack() as borrowed:
+            work.mkdir(parents=True, exist_ok=True)
+            lock = borrowed.enter_context(open(work / "lock", "w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Refused("another run of it is under way in this checkout; wait for it") from None
             zram = borrowed.enter_context(Zram(settings.zram_mib * MIB))
             group = borrowed.enter_context(Group(settings.limit_mib * MIB))
             bench = Bench(settings, programs, model, home, group)
@@ -104,7 +121,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(main())

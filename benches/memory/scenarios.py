@@ -58,7 +58,8 @@ def neighbour_in(group, settings, watch):
     program = [sys.executable, Path(__file__).with_name("neighbour.py")]
     command = ["/bin/sh", "-c", f'echo $$ > "{group.processes}" && exec "$@"', "neighbour"]
     sizes = [str(settings.neighbour_mib), str(settings.pace_mib)]
-    process = subprocess.Popen(command + program + sizes, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = subprocess.Popen(command + program + sizes, start_new_session=True, **pipes)
     watch.neighbour = process
     try:
         if process.stdout.readline() != b"full\n":

@@ -65,7 +65,10 @@ class Service:
         self.errors = open(self.home / "mlxsupd.stderr", "wb")
         command = [self.programs / "mlxsupd", "--home", self.home]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("MLXSUP_")}
-        self.process = subprocess.Popen(command, env=environment, stderr=self.errors, stdin=subprocess.DEVNULL)
+        # In a session of its own: a Ctrl-C at the terminal is for us, who end it in good order.
+        self.process = subprocess.Popen(
+            command, env=environment, stderr=self.errors, stdin=subprocess.DEVNULL, start_new_session=True
+        )
         try:
             self.wait_until_serving()
         except BaseException:
