@@ -11,6 +11,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 MIB = 1 << 20
+# Where the axis of first tokens begins.
+FASTEST_S = 0.1
 WORKER, NEIGHBOUR, FIRST_TOKEN, RULE = "#c1272d", "#9aa7b8", "#1f4e79", "#2e7d32"
 TITLES = {
     "unwired": "1  Nothing wired: the idle worker is compressed",
@@ -59,7 +61,7 @@ def draw(panel, rows, marks, answers):
     asked = [row for row in answers if row["asked_at_s"] and row["first_token_s"] and float(row["asked_at_s"]) >= 0]
     slow.vlines(
         [float(row["asked_at_s"]) for row in asked],
-        0,
+        FASTEST_S,
         [float(row["first_token_s"]) for row in asked],
         color=FIRST_TOKEN,
         linewidth=1.2,
@@ -85,7 +87,9 @@ def main(folder, picture):
     legend = {}
     for panel, name in zip(panels[:, 0], names):
         slow = draw(panel, curves[name], marks[name], answers[name])
-        slow.set_ylim(0, slowest * 1.1)
+        slow.set_yscale("log")
+        slow.set_ylim(FASTEST_S, slowest * 1.5)
+        slow.yaxis.set_major_formatter("{x:g}")
         panel.set_title(TITLES[name], fontsize=11, loc="left")
         panel.set_ylabel("MiB")
         slow.set_ylabel("s", color=FIRST_TOKEN)

@@ -66,13 +66,13 @@ def neighbour_in(group, settings, watch):
             raise RuntimeError("the neighbour could not get its memory; lower BENCH_NEIGHBOUR_MIB")
         yield process
     finally:
-        watch.neighbour = None
         process.stdin.close()
         try:
             process.wait(timeout=20)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        watch.neighbour = None
 
 
 def config(wired, rule, grace="2m"):
