@@ -118,14 +118,10 @@ async fn work(
 fn lock_the_rest(worker: &Worker) {
     let board = &worker.board;
     let locked = board.memory.lock().unwrap_or_else(PoisonError::into_inner).wired_bytes;
-    let footprint = board.footprint.lock().unwrap_or_else(PoisonError::into_inner).total_bytes;
     let weights = board.model.get().map_or(0, |model| model.weights_bytes);
-    match limits::lock_the_rest(worker.settings.wired_limit, weights, locked, footprint) {
+    match limits::lock_the_rest(weights, locked) {
         Rest::NotAsked => {}
         Rest::Locked => tracing::info!("the rest of the worker is locked in memory too"),
-        Rest::OverLimit => {
-            tracing::info!("the wired limit covers the weights only; the rest of the worker may be paged out");
-        }
         Rest::Refused(why) => {
             tracing::warn!(
                 "only the weights are locked in memory, the rest of the worker may be paged out: {why}; raise the limit \

@@ -125,10 +125,8 @@ impl Limits {
 /// What is locked besides the weights, where wiring means locking pages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rest {
-    /// Nothing: it is not how wiring works here, it is off, or the weights alone were too much.
+    /// Nothing: locking is not how wiring works here, or it is off, or the limit did not cover all weights.
     NotAsked,
-    /// The configured size does not cover it.
-    OverLimit,
     /// All of it.
     Locked,
     /// The system refused; the weights stay locked.
@@ -137,16 +135,11 @@ pub enum Rest {
 
 /// Once everything is loaded and has run: locks the rest of the process as well. The next token needs the tokenizer, code
 /// and scratch memory as much as the weights; of a small model they are a tenth. `locked` are the bytes of weights that
-/// were, `footprint` what the process weighs now, where known.
+/// were locked.
 #[must_use]
-pub fn lock_the_rest(wanted: WiredLimit, weights: u64, locked: Option<u64>, footprint: Option<u64>) -> Rest {
+pub fn lock_the_rest(weights: u64, locked: Option<u64>) -> Rest {
     if locked != Some(weights) || weights == 0 {
         return Rest::NotAsked;
-    }
-    match wanted {
-        WiredLimit::Off => return Rest::NotAsked,
-        WiredLimit::Bytes(limit) if footprint.is_none_or(|footprint| footprint > limit) => return Rest::OverLimit,
-        WiredLimit::Auto | WiredLimit::Bytes(_) => {}
     }
     match lock::lock_process() {
         Ok(()) => Rest::Locked,
@@ -224,13 +217,10 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_is_locked_only_with_all_weights_and_within_a_size() {
-        let rest = |wanted, locked, footprint| lock_the_rest(wanted, 500, locked, footprint);
-        assert_eq!(rest(WiredLimit::Auto, None, Some(600)), Rest::NotAsked);
-        assert_eq!(rest(WiredLimit::Auto, Some(400), Some(600)), Rest::NotAsked);
-        assert_eq!(rest(WiredLimit::Off, Some(500), Some(600)), Rest::NotAsked);
-        assert_eq!(rest(WiredLimit::Bytes(550), Some(500), Some(600)), Rest::OverLimit);
-        assert_eq!(rest(WiredLimit::Bytes(550), Some(500), None), Rest::OverLimit);
+    fn the_rest_is_locked_only_with_all_weights() {
+        assert_eq!(lock_the_rest(500, None), Rest::NotAsked);
+        assert_eq!(lock_the_rest(500, Some(400)), Rest::NotAsked);
+        assert_eq!(lock_the_rest(0, Some(0)), Rest::NotAsked);
     }
 
     #[test]
