@@ -4,14 +4,14 @@
 //! Input order: news from the inside (exits, probes) before requests from the outside, so that a dead worker is known
 //! before anything is assigned to it. Nothing in the loop waits for anything but the next input.
 
-use std::path::Path;
+mod beginnings;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use mlxsup_worker_api::WorkerStatus;
 use tokio::sync::{mpsc, watch};
 
-use super::boot_config::Verdict;
 use super::clock::Clock;
 use super::derived_limits::with_footprint_rule;
 use super::effects::Effects;
@@ -19,10 +19,8 @@ pub use super::ends::{Ends, Request};
 use super::handle::{GatewayInput, Handle, Report};
 use super::image_change::ImageChange;
 use super::journal::Journal;
-use super::leftover::Leftover;
-use super::panic_report::PanicReport;
 use super::publish::{self, Surroundings};
-use super::recording::{Beginning, Recorder};
+use super::recording::Recorder;
 use super::sampling::Sampler;
 use super::timetable::{Reached, Timetable};
 use crate::config::Config;
@@ -125,80 +123,10 @@ impl Driver {
         (driver, ends)
     }
 
-    /// Notes something that happened before the first step.
+    /// Notes something that the core does not decide.
     pub fn note(&mut self, kind: &'static str, message: impl Into<String>) {
         let record = Record { kind, message: message.into() };
         self.journal.add(&record, self.clock.now().wall);
-    }
-
-    /// Writes down everything from here on. Before the first step; `kept` and `seed` are what it was made from.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn record(&mut self, file: &Path, kept: &Persistent, seed: u64) -> std::io::Result<()> {
-        let now = self.core.snapshot().started;
-        let beginning = Beginning { config: self.core.config().clone(), kept: kept.clone(), seed, now };
-        self.recorder = Some(Recorder::begin(file, &beginning)?);
-        Ok(())
-    }
-
-    /// Gives it the means to replace its own image. Before [`Self::run`].
-    pub fn set_image_change(&mut self, change: ImageChange) {
-        self.image_change = Some(change);
-    }
-
-    /// Has restarts counted. Before [`Self::run`].
-    pub fn set_metrics(&mut self, metrics: Arc<Metrics>) {
-        self.metrics = Some(metrics);
-    }
-
-    /// Has samples and events kept for good from now on; `notes` are the writer's.
-    pub fn set_history(&mut self, writer: HistoryWriter, notes: mpsc::UnboundedReceiver<Note>) {
-        self.journal.keep_in(writer.history().clone());
-        self.history = Some(writer);
-        self.history_notes = notes;
-    }
-
-    /// The machine went down since the last daemon ran.
-    pub fn found_panic(&mut self, report: &PanicReport) {
-        self.note("kernel_panic", report.message());
-        self.found_at_boot = Some(report.view());
-    }
-
-    /// Takes over workers of the last daemon, in this order. Before [`Self::run`].
-    pub fn adopt(&mut self, workers: Vec<Leftover>) {
-        self.effects.begin_epoch();
-        for leftover in workers {
-            match self.effects.adopt(leftover, self.core.config()) {
-                Ok(event) => {
-                    self.step(event);
-                }
-                Err(why) => self.note("leftover_worker", why),
-            }
-        }
-        self.effects.strike_the_gone();
-    }
-
-    /// Takes over what was found of the configuration, before the first step.
-    pub fn begin_with(&mut self, verdict: Verdict) {
-        match verdict {
-            Verdict::Accepted => {}
-            Verdict::WithoutKeys { problems } => {
-                let message =
-                    format!("nobody comes in over TCP: {}; mend it, then `mlxsupctl reload`", problems.join("; "));
-                self.note("keys_rejected", message);
-                self.problems = problems;
-            }
-            Verdict::LastGood { problems } => {
-                let message = format!("the last accepted configuration is served instead: {}", problems.join("; "));
-                self.note("config_rejected", message);
-                self.problems = problems;
-            }
-            Verdict::Unconfigured { why, problems } => {
-                self.problems = problems;
-                self.step(Event::Unconfigured { why });
-            }
-        }
     }
 
     /// Runs until the core says exit.
