@@ -1,9 +1,11 @@
-//! Running `launchctl` and `systemctl`: bounded in time, output kept, exit codes told apart.
+//! Running `launchctl`, `systemctl` and other programs that answer and end: bounded in time, output kept, exit codes told apart.
 //!
 //! Owns the processes it starts and nothing of what their answers mean.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::{self, Read};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -14,10 +16,10 @@ use crate::ctl::terminal::Terminal;
 /// For output that a child of the program still holds open after its end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// A service manager's program.
+/// A program that answers on its standard output.
 #[derive(Debug, Clone)]
 pub struct Tool {
-    program: &'static str,
+    program: Cow<'static, str>,
     path: Option<OsString>,
 }
 
@@ -41,7 +43,7 @@ pub enum CommandError {
     #[error("there is no `{program}` in PATH")]
     Missing {
         /// Which.
-        program: &'static str,
+        program: String,
     },
     /// It cannot be started.
     #[error("cannot run `{command}`: {source}")]
@@ -78,13 +80,19 @@ impl Tool {
     /// The program of this name, found in PATH.
     #[must_use]
     pub const fn new(program: &'static str) -> Self {
-        Self { program, path: None }
+        Self { program: Cow::Borrowed(program), path: None }
+    }
+
+    /// The program at this path.
+    #[must_use]
+    pub fn at(path: &Path) -> Self {
+        Self { program: Cow::Owned(path.to_string_lossy().into_owned()), path: None }
     }
 
     /// The same, looked for in these folders.
     #[cfg(test)]
     pub fn found_in(program: &'static str, path: OsString) -> Self {
-        Self { program, path: Some(path) }
+        Self { program: Cow::Borrowed(program), path: Some(path) }
     }
 
     /// Runs it to its end or to the end of the patience; `what` is shown meanwhile.
@@ -99,7 +107,7 @@ impl Tool {
         terminal: &mut Terminal,
     ) -> Result<Ran, CommandError> {
         let command_line = format!("{} {}", self.program, arguments.join(" "));
-        let mut command = Command::new(self.program);
+        let mut command = Command::new(self.program.as_ref());
         // Messages are read by this program, so they must not be translated.
         command.args(arguments).env("LC_ALL", "C").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(path) = &self.path {
@@ -109,7 +117,7 @@ impl Tool {
         let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(CommandError::Missing { program: self.program });
+                return Err(CommandError::Missing { program: self.program.clone().into_owned() });
             }
             Err(source) => return Err(CommandError::Start { command: command_line, source }),
         };

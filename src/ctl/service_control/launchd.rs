@@ -7,6 +7,7 @@
 //! something else; a job may sit registered without a process until it is kicked. Hence one act per look, until a
 //! process is there. `load` and `unload` are not used: they guess the domain and hide errors.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::command::{CommandError, Ran, Tool};
@@ -60,6 +61,16 @@ impl Launchd {
         }
     }
 
+    /// The job's own lines of `print`: what launchd has in force, which may differ from what the file says.
+    pub async fn properties(
+        &self,
+        wait: &mut Patience,
+        terminal: &mut Terminal,
+    ) -> Result<BTreeMap<String, String>, CommandError> {
+        let ran = self.say(&["print", &self.target()], wait, terminal).await?.ok()?;
+        Ok(own_lines(&ran.out).map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+
     /// Lets the job be loaded at all: a disabled one fails with a code that says nothing of it.
     pub async fn enable(&self, wait: &mut Patience, terminal: &mut Terminal) -> Result<(), CommandError> {
         self.say(&["enable", &self.target()], wait, terminal).await?.ok().map(drop)
@@ -108,23 +119,28 @@ impl Launchd {
 }
 
 /// Reads `launchctl print`: only the job's own lines, as its parts have pids and states of their own.
-fn read_print(text: &str) -> Standing {
+fn own_lines(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut depth = 0_usize;
-    let (mut pid, mut last_exit) = (None, None);
-    for line in text.lines().map(str::trim) {
+    text.lines().map(str::trim).filter_map(move |line| {
         if line.ends_with('{') {
             depth += 1;
         } else if line == "}" {
             depth = depth.saturating_sub(1);
-        } else if depth == 1
-            && let Some((name, value)) = line.split_once(" = ")
-        {
-            match name {
-                "pid" => pid = value.parse().ok().filter(|pid| *pid > 0),
-                "last exit code" if !value.starts_with("(never") => last_exit = Some(format!("last exit code {value}")),
-                "last terminating signal" => last_exit = Some(format!("ended by {value}")),
-                _ => {}
-            }
+        } else if depth == 1 {
+            return line.split_once(" = ");
+        }
+        None
+    })
+}
+
+fn read_print(text: &str) -> Standing {
+    let (mut pid, mut last_exit) = (None, None);
+    for (name, value) in own_lines(text) {
+        match name {
+            "pid" => pid = value.parse().ok().filter(|pid| *pid > 0),
+            "last exit code" if !value.starts_with("(never") => last_exit = Some(format!("last exit code {value}")),
+            "last terminating signal" => last_exit = Some(format!("ended by {value}")),
+            _ => {}
         }
     }
     Standing::Present { pid, word: last_exit }

@@ -19,10 +19,10 @@ mod unit_files;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use command::CommandError;
-use command::Tool;
+pub use command::{CommandError, Tool};
 pub use home_daemon::{Running, answering};
 use launchd::Launchd;
 pub use patience::Patience;
@@ -121,6 +121,18 @@ impl ServiceControl {
         match self {
             Self::Launchd(launchd) => launchd.standing(wait, terminal).await,
             Self::Systemd(systemd) => systemd.standing(wait, terminal).await,
+        }
+    }
+
+    /// What the service manager has in force for the job, by its own names; empty where it is not asked for that.
+    pub async fn properties(
+        &self,
+        wait: &mut Patience,
+        terminal: &mut Terminal,
+    ) -> Result<BTreeMap<String, String>, CommandError> {
+        match self {
+            Self::Launchd(launchd) => launchd.properties(wait, terminal).await,
+            Self::Systemd(_) => Ok(BTreeMap::new()),
         }
     }
 

@@ -165,7 +165,10 @@ mod tests {
 
     fn found(home: &str, scope: Scope) -> Found {
         let place = Place { manager: ServiceManager::Systemd, scope, folder: PathBuf::new() };
-        Found { place, says: Installed { home: PathBuf::from(home), stop_timeout: None } }
+        Found {
+            place,
+            says: Installed { program: PathBuf::new(), home: PathBuf::from(home), user: None, stop_timeout: None },
+        }
     }
 
     #[test]

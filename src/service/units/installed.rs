@@ -9,8 +9,12 @@ use std::time::Duration;
 /// What an installed unit says about its daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installed {
+    /// The daemon it starts.
+    pub program: PathBuf,
     /// The home it serves.
     pub home: PathBuf,
+    /// The account that a service of the machine runs as.
+    pub user: Option<String>,
     /// From SIGTERM to SIGKILL; `None` when the file does not say.
     pub stop_timeout: Option<Duration>,
 }
@@ -28,20 +32,26 @@ pub fn read_plist(text: &str) -> Option<Installed> {
         .split_once("<key>ExitTimeOut</key>")
         .and_then(|(_, rest)| rest.split_once("<integer>")?.1.split_once("</integer>"))
         .map(|(number, _)| number);
-    installed(&strings, timeout)
+    let user = text
+        .split_once("<key>UserName</key>")
+        .and_then(|(_, rest)| rest.split_once("<string>")?.1.split_once("</string>"))
+        .map(|(name, _)| name);
+    // The first string is the label.
+    installed(strings.get(1..)?, timeout, user)
 }
 
 /// Reads a `mlxsup.service` of ours; `None` when it names no home.
 #[must_use]
 pub fn read_systemd_service(text: &str) -> Option<Installed> {
     let setting = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-    installed(&words(setting("ExecStart")?), setting("TimeoutStopSec"))
+    installed(&words(setting("ExecStart")?), setting("TimeoutStopSec"), setting("User"))
 }
 
-fn installed(arguments: &[String], timeout: Option<&str>) -> Option<Installed> {
+fn installed(arguments: &[String], timeout: Option<&str>, user: Option<&str>) -> Option<Installed> {
+    let program = PathBuf::from(arguments.first()?);
     let home = arguments.iter().skip_while(|argument| *argument != "--home").nth(1)?;
     let stop_timeout = timeout.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
-    Some(Installed { home: PathBuf::from(home), stop_timeout })
+    Some(Installed { program, home: PathBuf::from(home), user: user.map(str::to_owned), stop_timeout })
 }
 
 /// The words of a systemd command line, specifiers and variables undone.
@@ -89,10 +99,24 @@ mod tests {
     fn what_was_written_is_read_back() {
         for home in ["/home/ann/.mlxsup", "/a & b/<x>/100%/$HOME/\"q\"/it's\\&amp;", "/with space"] {
             let facts = facts(home);
-            let expected = Installed { home: PathBuf::from(home), stop_timeout: Some(Duration::from_secs(90)) };
+            let expected = Installed {
+                program: facts.daemon_path.clone(),
+                home: PathBuf::from(home),
+                user: None,
+                stop_timeout: Some(Duration::from_secs(90)),
+            };
             assert_eq!(read_plist(&plist(&facts).unwrap()), Some(expected.clone()), "{home}");
             assert_eq!(read_systemd_service(&systemd_service(&facts).unwrap()), Some(expected), "{home}");
         }
+    }
+
+    #[test]
+    fn the_account_of_a_machines_service_is_read() {
+        let owner = crate::service::Owner { user: "ann".to_owned(), group: None, uid: 501, gid: 20 };
+        let facts = UnitFacts { owner: Some(owner), ..facts("/h") };
+        let user = |installed: Option<Installed>| installed.unwrap().user;
+        assert_eq!(user(read_plist(&plist(&facts).unwrap())).as_deref(), Some("ann"));
+        assert_eq!(user(read_systemd_service(&systemd_service(&facts).unwrap())).as_deref(), Some("ann"));
     }
 
     #[test]
