@@ -79,9 +79,45 @@ pub fn forbids_wiring() -> bool {
     cfg!(target_os = "macos") && newest(Path::new(REPORTS), since, true).is_some()
 }
 
+/// The reports of the time in which a known one keeps `wired_limit = "auto"` off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recent {
+    /// This system keeps none.
+    NotKept,
+    /// The folder is not ours to read.
+    Closed(PathBuf),
+    /// Newest first.
+    Reports(Vec<PanicReport>),
+}
+
+/// What the machine has kept of its recent panics.
+#[must_use]
+pub fn recent() -> Recent {
+    if !cfg!(target_os = "macos") {
+        return Recent::NotKept;
+    }
+    let since = SystemTime::now().checked_sub(RECENT).unwrap_or(SystemTime::UNIX_EPOCH);
+    recent_in(Path::new(REPORTS), since)
+}
+
+fn recent_in(folder: &Path, since: SystemTime) -> Recent {
+    if let Err(error) = fs::read_dir(folder)
+        && error.kind() == std::io::ErrorKind::PermissionDenied
+    {
+        return Recent::Closed(folder.to_owned());
+    }
+    let mut reports = all(folder, since);
+    reports.sort_by_key(|report| std::cmp::Reverse(report.at));
+    Recent::Reports(reports)
+}
+
 /// The newest report in `folder` written after `since`; `known`: only those with a signature count.
 fn newest(folder: &Path, since: SystemTime, known: bool) -> Option<PanicReport> {
-    let entries = fs::read_dir(folder).ok()?;
+    all(folder, since).into_iter().filter(|report| !known || report.signature.is_some()).max_by_key(|report| report.at)
+}
+
+fn all(folder: &Path, since: SystemTime) -> Vec<PanicReport> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let report = |path: PathBuf| {
         let is_report = path.extension().is_some_and(|end| end == "panic" || end == "ips");
         let at = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok().filter(|at| *at > since)?;
@@ -89,9 +125,9 @@ fn newest(folder: &Path, since: SystemTime, known: bool) -> Option<PanicReport> 
             return None;
         }
         let signature = signature(&path);
-        (!known || signature.is_some()).then_some(PanicReport { path, at, signature })
+        Some(PanicReport { path, at, signature })
     };
-    entries.flatten().filter_map(|entry| report(entry.path())).max_by_key(|report| report.at)
+    entries.flatten().filter_map(|entry| report(entry.path())).collect()
 }
 
 /// Crash reports of programs lie in the same folder and may be named alike.
@@ -138,6 +174,17 @@ mod tests {
         let report = newest(folder.path(), SystemTime::UNIX_EPOCH, false).unwrap();
         assert_eq!(report.signature, None);
         assert_eq!(newest(folder.path(), SystemTime::UNIX_EPOCH, true), None);
+    }
+
+    #[test]
+    fn recent_ones_are_listed_newest_first() {
+        let folder = folder(&[("panic-1.panic", "fPendingMemorySet"), ("panic-2.panic", "x"), ("Safari.ips", "x")]);
+        let old = fs::File::options().write(true).open(folder.path().join("panic-1.panic")).unwrap();
+        old.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+        let Recent::Reports(reports) = recent_in(folder.path(), SystemTime::UNIX_EPOCH) else { panic!("readable") };
+        let signatures: Vec<_> = reports.iter().map(|report| report.signature).collect();
+        assert_eq!(signatures, [None, Some("fPendingMemorySet")]);
+        assert_eq!(recent_in(Path::new("/no/such/folder"), SystemTime::UNIX_EPOCH), Recent::Reports(Vec::new()));
     }
 
     #[test]
