@@ -65,6 +65,8 @@ pub enum Verb {
     Models(Facts),
     /// Show the last lines of a log
     Logs(LogsArgs),
+    /// Look for everything that is wrong, and say what mends it
+    Doctor(DoctorArgs),
     /// Judge or print the configuration
     Config(ConfigArgs),
     /// Read the configuration file again
@@ -304,6 +306,14 @@ pub struct TuneArgs {
     /// How to print.
     #[command(flatten)]
     pub facts: Facts,
+}
+
+/// `doctor`.
+#[derive(Debug, ClapArgs)]
+pub struct DoctorArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `config`.

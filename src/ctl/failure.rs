@@ -105,6 +105,12 @@ impl Failure {
         self
     }
 
+    /// What failed, on which thing.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Which kind.
     #[must_use]
     pub fn kind(&self) -> Kind {

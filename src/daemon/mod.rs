@@ -26,7 +26,7 @@ pub mod journal;
 mod learning;
 pub mod leftover;
 mod listeners;
-mod mlx_lm;
+pub mod mlx_lm;
 mod outdated;
 pub mod panic_report;
 pub mod program;

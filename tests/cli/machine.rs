@@ -88,7 +88,7 @@ impl Machine {
         lines.into_iter().map(|line| self.named(line) + "\n").collect()
     }
 
-    fn named(&self, text: &str) -> String {
+    pub fn named(&self, text: &str) -> String {
         text.replace(self.home.path().to_str().unwrap(), "[HOME]")
             .replace(&format!("gui/{}", nix::unistd::getuid()), "gui/[uid]")
             .replace(&DAEMON.to_string(), "[pid]")

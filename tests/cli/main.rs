@@ -5,6 +5,7 @@
 
 mod chat;
 mod config;
+mod doctor;
 mod facts;
 mod failures;
 mod fixtures;

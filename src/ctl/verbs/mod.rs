@@ -5,6 +5,7 @@ mod clear_cache;
 mod clients;
 mod completions;
 mod config;
+mod doctor;
 mod drain;
 mod events;
 mod history;
@@ -60,6 +61,7 @@ pub async fn dispatch(args: Args, terminal: &mut Terminal) -> Result<ExitStatus,
         Verb::Tune(tune) => tune::run(&tune, &home_holding("mlxsup.toml"), &control, terminal).await,
         Verb::Models(facts) => models::run(facts, &home_holding("mlxsup.toml"), &control, terminal).await,
         Verb::Logs(logs) => logs::run(&logs, &home_holding("logs"), terminal).await,
+        Verb::Doctor(doctor) => doctor::run(&doctor, &home_holding("mlxsup.toml"), terminal).await,
         Verb::Config(config) => config::run(config, &home_holding("mlxsup.toml"), &control, terminal).await,
         Verb::Reload(waiting) => reload::run(waiting, &control, terminal).await,
         Verb::Upgrade(upgrade) => upgrade::run(&upgrade, &control, terminal).await,

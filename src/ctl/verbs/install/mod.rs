@@ -3,9 +3,9 @@
 //! Everything that could keep the daemon from starting is judged before anything is written; success is a daemon that
 //! answers. With `--into` only the files are written.
 
-mod account;
+pub(super) mod account;
 mod into;
-mod unit_text;
+pub(super) mod unit_text;
 
 use std::path::{Path, PathBuf};
 
