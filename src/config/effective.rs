@@ -153,7 +153,8 @@ fn worker(config: &Config, mask: bool) -> Node {
 }
 
 /// Names under which people keep keys and passwords.
-fn looks_secret(name: &str) -> bool {
+#[must_use]
+pub fn looks_secret(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
     ["TOKEN", "KEY", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL"].iter().any(|part| upper.contains(part))
 }

@@ -36,6 +36,7 @@ use mlxsup_worker_api::settings::Device;
 use serde::{Deserialize, Serialize};
 
 pub use builtin::footprint_over_budget;
+pub use effective::looks_secret;
 pub use file::{LoadError, MINIMAL, load, parse};
 pub use home::{check_home, longest_socket_path};
 pub use keys::{When, known_keys};

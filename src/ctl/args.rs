@@ -311,8 +311,11 @@ pub struct TuneArgs {
 /// `doctor`.
 #[derive(Debug, ClapArgs)]
 pub struct DoctorArgs {
-    /// Print JSON
+    /// Print a report to paste into an issue, in Markdown, keys and names taken out
     #[arg(long)]
+    pub report: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with = "report")]
     pub json: bool,
 }
 

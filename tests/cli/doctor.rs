@@ -174,3 +174,55 @@ fn no_home_at_all() {
     assert_snapshot!(patient.run(&["--home", none.to_str().unwrap(), "doctor"]));
     assert!(!none.exists(), "nothing is made");
 }
+
+/// The report with its long blocks cut out, and the instants in it replaced: those of the fixtures are relative to now.
+fn in_short(report: &str) -> String {
+    let mut language = "";
+    let mut out = String::new();
+    for line in report.lines() {
+        let was_long = ["toml", "json"].contains(&language);
+        if let Some(name) = line.strip_prefix("```") {
+            language = name;
+        } else if was_long {
+            continue;
+        }
+        match line.split_once(' ') {
+            Some((first, rest)) if first.starts_with("20") && first.contains("-") => {
+                out.push_str(&format!("[time] {rest}\n"));
+            }
+            _ => out.push_str(&format!("{line}\n")),
+        }
+    }
+    out
+}
+
+#[test]
+fn a_report_holds_nothing_private() {
+    let patient = Patient::new();
+    const KEY: &str = "Zk81-not-a-real-key-77";
+    let listen = "[listen]\ntcp = \"127.0.0.1:11535\"\napi_key_file = \"api.key\"\n";
+    patient.configure(listen);
+    let text = std::fs::read_to_string(patient.at("mlxsup.toml")).unwrap();
+    std::fs::write(patient.at("mlxsup.toml"), text + "env = { HF_TOKEN = \"tok-en-of-ann\" }\n").unwrap();
+    std::fs::write(patient.at("api.key"), format!("laptop {KEY}\n")).unwrap();
+    std::fs::set_permissions(patient.at("api.key"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::create_dir(patient.at("logs")).unwrap();
+    let log = format!(
+        "mlxsupd starts home={home}\nkey {KEY} of annie at 192.168.7.9, in /Users/bob, tok-en-of-ann\n",
+        home = patient.home.path().display()
+    );
+    std::fs::write(patient.at("logs/mlxsupd.log"), log).unwrap();
+    let _serving = patient.serve(fixtures::serving());
+    let arguments = ["doctor", "--report"];
+    let mut command = patient.home.command(&arguments);
+    command.env("MLXSUP_FAKE_MACHINE", "1").env("USER", "annie");
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    for private in [KEY, "tok-en-of-ann", "annie", "192.168.7.9", "bob", patient.home.path().to_str().unwrap()] {
+        assert!(!said.contains(private), "{private} in\n{said}");
+    }
+    let status = said.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert_eq!(serde_json::from_str::<Status>(status).unwrap().daemon.pid, 812);
+    assert!(said.contains("model = \"[home]/model\"") && said.contains("HF_TOKEN = \"****\""), "{said}");
+    assert_snapshot!(in_short(&screen(&patient.home, &arguments, &output)));
+}

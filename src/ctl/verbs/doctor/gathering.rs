@@ -74,7 +74,7 @@ pub async fn gather(home: &Home, terminal: &mut Terminal) -> Gathered {
     let bytes = model.as_ref().and_then(model::Model::bytes);
     let longest = client.into_iter().chain([root.join("worker-9999999999.sock")]);
     let longest = longest.max_by_key(|path| path.as_os_str().len()).unwrap_or_default();
-    let limits = limits::gather(longest, bytes.filter(|_| config.is_some_and(locks)), pid);
+    let limits = limits::gather(longest, bytes.filter(|_| config.is_some_and(locks)), pid, unit.is_some());
     Gathered {
         named: home.source == Source::Flag,
         daemon,

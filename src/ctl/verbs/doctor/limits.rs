@@ -14,6 +14,8 @@ use crate::ctl::render::quantity::{count, size};
 
 /// Descriptors that the daemon keeps for itself; each connection may need two.
 const OWN: u64 = 128;
+/// `SoftResourceLimits` of `launchd/io.github.mlxsup.mlxsupd.plist.in`.
+const FILES_OF_JOB: u64 = 4096;
 /// Fewer clients than this are soon reached by a few agents.
 const FEW_CONNECTIONS: u64 = 256;
 /// Threads of a worker with its libraries, and room for the daemon.
@@ -36,19 +38,15 @@ pub struct Limits {
     pub longest_socket: PathBuf,
 }
 
-/// Reads the limits of this process.
+/// Reads the limits of this process. `installed`: a service manager gives the daemon limits of its own.
 #[must_use]
-pub fn gather(longest_socket: PathBuf, to_lock: Option<u64>, daemon: Option<u32>) -> Limits {
-    let finite = |limit: u64| (limit != RLIM_INFINITY).then_some(limit);
-    let own = |resource| getrlimit(resource).map_or((None, None), |(soft, hard)| (finite(soft), finite(hard)));
-    let mut limits = Limits {
-        files: own(Resource::RLIMIT_NOFILE).1,
-        processes: own(Resource::RLIMIT_NPROC).0,
-        locked: own(Resource::RLIMIT_MEMLOCK).0,
-        of_daemon: false,
-        to_lock,
-        longest_socket,
-    };
+pub fn gather(longest_socket: PathBuf, to_lock: Option<u64>, daemon: Option<u32>, installed: bool) -> Limits {
+    let mut limits = Limits { files: files(installed), of_daemon: false, to_lock, longest_socket, ..Limits::default() };
+    #[cfg(target_os = "linux")]
+    {
+        limits.processes = soft(Resource::RLIMIT_NPROC);
+        limits.locked = soft(Resource::RLIMIT_MEMLOCK);
+    }
     // Linux only; elsewhere there is no such file.
     let text = daemon.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/limits")).ok());
     if let Some(text) = text {
@@ -60,6 +58,25 @@ pub fn gather(longest_socket: PathBuf, to_lock: Option<u64>, daemon: Option<u32>
         }
     }
     limits
+}
+
+fn finite(limit: u64) -> Option<u64> {
+    (limit != RLIM_INFINITY).then_some(limit)
+}
+
+#[cfg(target_os = "linux")]
+fn soft(resource: Resource) -> Option<u64> {
+    getrlimit(resource).ok().and_then(|(soft, _)| finite(soft))
+}
+
+/// What a daemon can have. macOS calls the hard limit infinite and does not grant it; there the soft one counts, which in
+/// our launchd job is a number of its own.
+fn files(installed: bool) -> Option<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    if cfg!(target_os = "macos") {
+        return if installed { Some(FILES_OF_JOB) } else { finite(soft) };
+    }
+    finite(hard)
 }
 
 /// One line of `/proc/PID/limits`: name, soft limit, hard limit, unit.
@@ -82,7 +99,11 @@ pub fn judge(limits: &Limits) -> Vec<Finding> {
             format!("{whose} serves {} connections at once", count(connections.max(16))),
         )
         .because("its limit of open files allows no more; further clients wait in the socket's backlog")
-        .mended_by("ulimit -Hn 4096"),
+        .mended_by(if cfg!(target_os = "macos") {
+            "ulimit -n 4096"
+        } else {
+            "echo \"$USER hard nofile 65536\" | sudo tee -a /etc/security/limits.d/mlxsup.conf, then log in again"
+        }),
         Some(connections) => {
             finding(Level::Ok, "files", format!("open files suffice for {} connections at once", count(connections)))
         }
@@ -103,7 +124,7 @@ pub fn judge(limits: &Limits) -> Vec<Finding> {
             finding(Level::Warning, "few_locked", what)
                 .because("on the CPU the wired limit is locked memory: the rest can be compressed or swapped while idle")
                 .mended_by(
-                    "echo \"$USER - memlock unlimited\" | sudo tee /etc/security/limits.d/mlxsup.conf, then log in again",
+                    "echo \"$USER - memlock unlimited\" | sudo tee -a /etc/security/limits.d/mlxsup.conf, then log in again",
                 ),
         );
     }

@@ -16,6 +16,7 @@ mod limits;
 mod machine;
 mod model;
 mod panics;
+mod report;
 mod service;
 mod sockets;
 mod text;
@@ -37,7 +38,10 @@ use finding::{Finding, Findings, Level};
 pub async fn run(args: &DoctorArgs, home: &Home, terminal: &mut Terminal) -> Result<ExitStatus, Failure> {
     let gathered = gathering::gather(home, terminal).await;
     let findings = gathered.judge(SystemTime::now());
-    if args.json {
+    if args.report {
+        let text = report::bundle(&gathered, &findings, terminal).await;
+        terminal.print(text)?;
+    } else if args.json {
         terminal.print(json(&findings, &home.path)?)?;
     } else {
         let (paint, columns) = (terminal.out_paint, terminal.columns);
