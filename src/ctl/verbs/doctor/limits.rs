@@ -47,7 +47,9 @@ pub fn gather(longest_socket: PathBuf, to_lock: Option<u64>, daemon: Option<u32>
         limits.processes = soft(Resource::RLIMIT_NPROC);
         limits.locked = soft(Resource::RLIMIT_MEMLOCK);
     }
-    // Linux only; elsewhere there is no such file.
+    // Linux only; elsewhere there are no such files.
+    let process = daemon.map_or_else(|| "self".to_owned(), |pid| pid.to_string());
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let text = daemon.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/limits")).ok());
     if let Some(text) = text {
         let read = |name: &str, column: usize| read_limit(&text, name, column);
@@ -57,7 +59,17 @@ pub fn gather(longest_socket: PathBuf, to_lock: Option<u64>, daemon: Option<u32>
             limits = Limits { files, processes, locked, of_daemon: true, ..limits };
         }
     }
+    if may_lock_all(&status) {
+        limits.locked = None;
+    }
     limits
+}
+
+/// `CAP_IPC_LOCK` passes over the limit.
+fn may_lock_all(status: &str) -> bool {
+    const IPC_LOCK: u32 = 14;
+    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask >> IPC_LOCK & 1 == 1)
 }
 
 fn finite(limit: u64) -> Option<u64> {
@@ -174,6 +186,13 @@ mod tests {
         ];
         assert_eq!(judged(&limits), expected);
         assert_eq!(judge(&limits)[0].what, "the daemon serves 64 connections at once");
+    }
+
+    #[test]
+    fn who_may_lock_all_is_read() {
+        assert!(may_lock_all("Name:\tx\nCapEff:\t000001ffffffffff\n"));
+        assert!(!may_lock_all("CapEff:\t0000000000000000\n"));
+        assert!(!may_lock_all(""));
     }
 
     #[test]

@@ -120,7 +120,7 @@ fn pressure(machine: &Machine) -> Option<Finding> {
     (level >= 2.0).then(|| {
         finding(Level::Warning, "memory_pressure", format!("memory pressure is {word} now"))
             .because("the system compresses and swaps; answers become slow, and starts wait at the memory gate")
-            .mended_by("mlxsupctl rules")
+            .mended_by(if cfg!(target_os = "macos") { "top -l 1 -o mem -n 10" } else { "ps aux --sort=-rss | head" })
     })
 }
 
