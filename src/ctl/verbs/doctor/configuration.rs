@@ -69,10 +69,7 @@ pub fn judge(found: &Configuration) -> Vec<Finding> {
         return vec![
             finding(Level::Problem, "config_missing", format!("there is no configuration at {file}"))
                 .because("the daemon does not know which model to serve")
-                .mended_by(format!(
-                    "mkdir -m 700 -p {} && printf '[worker]\\nmodel = \"%s\"\\n' /path/to/model > {file}",
-                    found.file.parent().unwrap_or(Path::new(".")).display()
-                )),
+                .mended_by("mlxsupctl init"),
         ];
     }
     for (problem, hint) in &found.problems {

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use super::finding::{Area, Finding, Level};
 use crate::control::view::{State, Status};
 
+/// How `stat` is asked for an owner's name.
+const OWNER: &str = if cfg!(target_os = "macos") { "-f %Su" } else { "-c %U" };
+
 /// What was learnt of it.
 #[derive(Debug, Clone)]
 pub struct Daemon {
@@ -69,7 +72,7 @@ pub fn judge(daemon: &Daemon) -> Vec<Finding> {
         Answer::Closed => vec![
             finding(Level::Problem, "closed", "the control socket belongs to another user".to_owned())
                 .because("what the daemon knows could not be asked")
-                .mended_by(format!("sudo -u \"$(stat -c %U {home})\" mlxsupctl --home {home} doctor")),
+                .mended_by(format!("sudo -u \"$(stat {OWNER} {home})\" mlxsupctl --home {home} doctor")),
         ],
         Answer::Strange(why) => vec![
             finding(Level::Problem, "strange", format!("the daemon's status cannot be understood: {why}"))

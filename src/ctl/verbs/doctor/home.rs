@@ -165,7 +165,7 @@ pub fn judge(home: &Home) -> Vec<Finding> {
             return vec![
                 finding(Level::Warning, "no_home", format!("there is no home at {path}"))
                     .because("nothing is configured there; another home may be meant")
-                    .mended_by(format!("mkdir -m 700 -p {path}")),
+                    .mended_by("mlxsupctl init"),
             ];
         }
         There::NoFolder => {
@@ -232,6 +232,14 @@ fn files(home: &Home, owner: u32) -> Vec<Finding> {
             finding(Level::Problem, "key_open", format!("api.key is open to others (mode {:04o})", key.mode))
                 .because("the daemon refuses keys that others could read, and TCP stays closed")
                 .mended_by(format!("chmod 600 {path}/api.key")),
+        );
+    }
+    let damaged = |file: &&FileFacts| file.name.starts_with("history.db.corrupt-");
+    if let Some(file) = home.files.iter().rfind(damaged) {
+        findings.push(
+            finding(Level::Note, "history_aside", format!("{} was set aside as damaged", file.name))
+                .because("the history began anew; what is in it can perhaps be saved with sqlite3's .recover")
+                .mended_by(format!("rm {path}/history.db.corrupt-*")),
         );
     }
     let aside: Vec<&str> =

@@ -149,7 +149,7 @@ fn room(machine: &Machine, asked: Asked<'_>) -> Option<Finding> {
         return Some(
             finding(Level::Problem, "model_too_large", what)
                 .because("it would be swapped in and out with every token")
-                .mended_by("choose a smaller or more quantised model, then: mlxsupctl reload"),
+                .mended_by("mlxsupctl models"),
         );
     }
     let available = bytes(machine, Metric::SystemAvailable)?;
@@ -206,7 +206,7 @@ fn wired(machine: &Machine, asked: Asked<'_>) -> Vec<Finding> {
         findings.push(
             finding(Level::Warning, "wired_limit_high", what)
                 .because("machines that wired nearly everything froze; the system needs 8 GiB or an eighth of it")
-                .mended_by("set wired_limit = \"auto\" in [worker.memory], then: mlxsupctl restart"),
+                .mended_by("mlxsupctl tune"),
         );
     }
     findings

@@ -46,10 +46,12 @@ fn owners_and_modes_are_looked_at() {
     home.files[0].mode = 0o640;
     home.files.push(FileFacts { name: "state.json".to_owned(), owner: 0, mode: 0o600, written: None });
     home.files.push(FileFacts { name: "state.json.bad-7".to_owned(), owner: US, mode: 0o600, written: None });
+    home.files.push(FileFacts { name: "history.db.corrupt-1".to_owned(), owner: US, mode: 0o600, written: None });
     let expected = [
         (Level::Warning, "home_open"),
         (Level::Problem, "files_foreign"),
         (Level::Problem, "key_open"),
+        (Level::Note, "history_aside"),
         (Level::Note, "state_aside"),
     ];
     assert_eq!(bad(&home), expected);

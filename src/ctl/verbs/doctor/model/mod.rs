@@ -142,7 +142,7 @@ pub fn judge(model: &Model) -> Vec<Finding> {
             let (what, mend) = if looks_like_id {
                 (format!("{name} is not in the hub cache {}", cache.display()), fetch)
             } else {
-                (format!("there is nothing at {name}"), "set model in [worker], then: mlxsupctl reload".to_owned())
+                (format!("there is nothing at {name}"), "mlxsupctl models".to_owned())
             };
             findings.push(
                 finding(Level::Problem, "model_missing", what)
