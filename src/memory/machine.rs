@@ -147,12 +147,11 @@ const fn core_kinds() -> (Option<u32>, Option<u32>) {
     (None, None)
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 
     #[test]
-    #[cfg(target_os = "linux")]
     fn this_machine_is_understood() {
         let machine = machine(Device::Auto, Reported::default()).unwrap();
         assert!(machine.total_bytes > 1 << 28 && !machine.gpu && machine.working_set.is_none());
