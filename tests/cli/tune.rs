@@ -97,3 +97,35 @@ fn without_a_configuration_or_a_model() {
     let screen = shop.run(&["tune"]);
     assert!(screen.contains("sets its own limits") && screen.ends_with("--- exit 2\n"), "{screen}");
 }
+
+#[test]
+fn with_two_days_of_history_nothing_is_guessed() {
+    use mlxsup::history::store::Store;
+    use mlxsup::memory::{Metric, Sample};
+    use mlxsup::supervisor::Wall;
+
+    let shop = Shop::stocked();
+    let begun = chrono::Utc::now().timestamp_millis() as u64 - 26 * 3_600_000;
+    let samples: Vec<_> = (0..26 * 360_u64)
+        .map(|step| {
+            let mut sample = Sample::default();
+            // A busy minute in ten: three requests, 3.8 GiB of keys and values.
+            let busy = step % 60 < 6;
+            for (metric, value) in [
+                (Metric::WorkerFootprint, 40e9),
+                (Metric::WorkerCompressed, 0.0),
+                (Metric::SystemUsed, 55e9),
+                (Metric::MlxCache, 400e6),
+                (Metric::KvBytes, if busy { 3.8 * f64::from(1 << 30) } else { 0.0 }),
+                (Metric::RequestsActive, if busy { 3.0 } else { 0.0 }),
+            ] {
+                sample.set(metric, Some(value));
+            }
+            (Wall(begun + step * 10_000), sample)
+        })
+        .collect();
+    let mut store = Store::open(&shop.home.path().join("history.db")).unwrap();
+    store.write(&samples, &[]).unwrap();
+    store.settle().unwrap();
+    assert_snapshot!(tuned(&shop, "[worker]\nmodel = \"MODEL\"\nengine = \"mlx_lm\"\n", &["tune"]));
+}

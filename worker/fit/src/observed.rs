@@ -23,7 +23,7 @@ pub struct Observed {
 }
 
 /// Less history than this is no evidence: it has not seen a working day.
-const LEAST_SECONDS: u64 = 24 * 3600;
+pub const LEAST_SECONDS: u64 = 24 * 3600;
 
 impl Observed {
     /// True when there is at least a day of it.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mlxsup_fit::Observed;
+use mlxsup_fit::observed::LEAST_SECONDS;
 
 use crate::ctl::failure::Failure;
 use crate::ctl::home::Home;
@@ -40,7 +41,9 @@ fn look_up(home: &Home, now: Wall) -> Result<Observed, crate::history::HistoryEr
     ];
     let learned = percentile::look_up(&home.history(), &metrics.map(wanted), now)?;
     let found = |metric| learned.iter().find(|learned| learned.metric == metric);
-    let value = |metric| found(metric).and_then(|learned| learned.value);
+    // A worker that ran for an hour of this week says little about it, however long the machine was watched.
+    let enough = |metric| found(metric).filter(|learned| learned.recorded.as_secs() >= LEAST_SECONDS);
+    let value = |metric| enough(metric).and_then(|learned| learned.value);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bytes of one machine, rounded")]
     let bytes = |metric| value(metric).map(|bytes| bytes.max(0.0) as u64);
     Ok(Observed {
@@ -74,6 +77,7 @@ mod tests {
                 let mut sample = Sample::default();
                 sample.set(Metric::SystemUsed, Some(f64::from(step)));
                 sample.set(Metric::RequestsActive, Some(2.0));
+                sample.set(Metric::MlxCache, (step < 360).then_some(1e9));
                 (Wall(now.0 - u64::from(9001 - step) * 10_000), sample)
             })
             .collect();
@@ -82,5 +86,6 @@ mod tests {
         let observed = look_up(&home, now).unwrap();
         assert_eq!((observed.seconds, observed.used_bytes, observed.active), (90_000, Some(8910), Some(2.0)));
         assert!(observed.is_evidence() && observed.kv_bytes.is_none());
+        assert_eq!(observed.cache_bytes, None, "recorded for an hour only");
     }
 }
