@@ -5,8 +5,14 @@ use std::io::{Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::Pid;
+
+/// How long a child of a dead daemon may hold the lock before its `exec` closes it.
+const LEFT_BEHIND: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// The lock. The descriptor is close-on-exec (std's default), so no worker ever holds it.
 #[derive(Debug)]
@@ -38,7 +44,8 @@ pub enum LockError {
 }
 
 impl InstanceLock {
-    /// Takes the lock without waiting and writes our pid into the file.
+    /// Takes the lock and writes our pid into the file. Waits only for what a daemon that was killed has left: a child on
+    /// its way from `fork` to `exec` has all descriptors for that moment.
     ///
     /// # Errors
     /// When another process holds it, or the file cannot be used.
@@ -69,27 +76,40 @@ impl InstanceLock {
         &self.held
     }
 
-    fn lock(file: File, path: &Path) -> Result<Self, LockError> {
+    fn lock(mut file: File, path: &Path) -> Result<Self, LockError> {
         let io = |source| LockError::Io { path: path.to_owned(), source };
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(mut held) => {
-                held.set_len(0).map_err(io)?;
-                held.rewind().map_err(io)?;
-                writeln!(held, "{}", std::process::id()).map_err(io)?;
-                Ok(Self { held })
+        let give_up = Instant::now() + LEFT_BEHIND;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(mut held) => {
+                    held.set_len(0).map_err(io)?;
+                    held.rewind().map_err(io)?;
+                    writeln!(held, "{}", std::process::id()).map_err(io)?;
+                    return Ok(Self { held });
+                }
+                Err((busy, nix::errno::Errno::EWOULDBLOCK)) => file = busy,
+                Err((_, errno)) => return Err(io(errno.into())),
             }
-            Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
-                let mut text = String::new();
-                let _ = file.read_to_string(&mut text);
-                let holder = match text.trim() {
-                    "" => "pid unknown".to_owned(),
-                    pid => format!("pid {pid}"),
-                };
-                Err(LockError::Held { path: path.to_owned(), holder })
+            let holder = holder(&mut file);
+            if holder.is_none_or(exists) || Instant::now() >= give_up {
+                let holder = holder.map_or_else(|| "pid unknown".to_owned(), |pid| format!("pid {pid}"));
+                return Err(LockError::Held { path: path.to_owned(), holder });
             }
-            Err((_, errno)) => Err(io(errno.into())),
+            std::thread::sleep(LOOK_EVERY);
         }
     }
+}
+
+/// Who wrote the file.
+fn holder(file: &mut File) -> Option<Pid> {
+    let mut text = String::new();
+    file.rewind().ok()?;
+    file.read_to_string(&mut text).ok()?;
+    text.trim().parse().ok().map(Pid::from_raw)
+}
+
+fn exists(pid: Pid) -> bool {
+    nix::sys::signal::kill(pid, None) != Err(nix::errno::Errno::ESRCH)
 }
 
 #[cfg(test)]
@@ -120,5 +140,21 @@ mod tests {
         assert!(error.contains(&format!("pid {}", std::process::id())), "{error}");
         drop(held);
         InstanceLock::take(&path).unwrap();
+    }
+
+    #[test]
+    fn what_a_dead_daemon_left_is_waited_for() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("mlxsupd.lock");
+        let held = InstanceLock::take(&path).unwrap();
+        let mut dead = std::process::Command::new("true").spawn().unwrap();
+        dead.wait().unwrap();
+        std::fs::write(&path, dead.id().to_string()).unwrap();
+        let child = std::thread::spawn(move || {
+            std::thread::sleep(LOOK_EVERY * 4);
+            drop(held);
+        });
+        InstanceLock::take(&path).unwrap();
+        child.join().unwrap();
     }
 }

@@ -73,6 +73,11 @@ impl Connection {
         self.write(&request);
     }
 
+    /// The same; false when the other end has gone already.
+    pub fn try_get(&mut self, path: &str) -> bool {
+        self.stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).is_ok()
+    }
+
     /// Some bytes, whatever they are.
     pub fn write(&mut self, text: &str) {
         self.stream.write_all(text.as_bytes()).unwrap();
@@ -119,7 +124,12 @@ impl Connection {
 
     /// Reads the answer, from its first byte to its end.
     pub fn answer(&mut self) -> Answer {
-        let head = self.until("\r\n\r\n");
+        self.try_answer().unwrap_or_else(|| panic!("no answer: {}", String::from_utf8_lossy(&self.buffer)))
+    }
+
+    /// The same; `None` when the connection ends before the answer begins.
+    pub fn try_answer(&mut self) -> Option<Answer> {
+        let head = self.try_until("\r\n\r\n")?;
         let status = head[9..12].parse().unwrap();
         let mut answer = Answer { status, head, body: String::new(), complete: false };
         if let Some(length) = answer.header("content-length") {
@@ -128,7 +138,7 @@ impl Connection {
             answer.complete = self.buffer.len() >= length;
             let bytes = self.buffer.drain(..length.min(self.buffer.len())).collect();
             answer.body = String::from_utf8(bytes).unwrap();
-            return answer;
+            return Some(answer);
         }
         while let Some(size) = self.try_until("\r\n") {
             let size = usize::from_str_radix(size.trim(), 16).unwrap();
@@ -143,7 +153,7 @@ impl Connection {
                 break;
             }
         }
-        answer
+        Some(answer)
     }
 }
 

@@ -185,8 +185,10 @@ impl Service {
     /// The status of this moment; `None` while nobody answers.
     pub fn try_status(&self) -> Option<Value> {
         let mut connection = Connection::open(&self.path("control.sock"))?;
-        connection.send("GET", "/v1/status", "", "");
-        Some(connection.answer().json())
+        if !connection.try_get("/v1/status") {
+            return None;
+        }
+        connection.try_answer().map(|answer| answer.json())
     }
 
     pub fn status(&self) -> Value {

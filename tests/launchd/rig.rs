@@ -151,8 +151,10 @@ impl Rig {
     /// The daemon's status; `None` while nobody answers.
     pub fn try_status(&self) -> Option<Value> {
         let mut connection = Connection::open(&self.path("control.sock"))?;
-        connection.send("GET", "/v1/status", "", "");
-        Some(connection.answer().json())
+        if !connection.try_get("/v1/status") {
+            return None;
+        }
+        connection.try_answer().map(|answer| answer.json())
     }
 
     #[track_caller]
