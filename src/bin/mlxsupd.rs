@@ -39,6 +39,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(options: Options) -> Result<(), DaemonError> {
+    daemon::keep_one_heap();
     daemon::signals::hold().map_err(|source| DaemonError::System { doing: "hold signals back", source })?;
     // One thread relays: every word between a session and the driver stays on it, where a second one would have to be
     // woken for each. What may block goes aside (`tokio::task::block_in_place`), which this kind of runtime can do.

@@ -45,6 +45,7 @@ pub mod worker_command;
 
 use std::path::PathBuf;
 
+pub use crate::memory::allocator_ffi::keep_one_heap;
 pub use start::{check, default_home, run};
 
 /// What the command line says.
