@@ -69,6 +69,8 @@ struct Standing {
     step: usize,
     /// How often the last step was taken since the rule began to hold.
     last_steps: u32,
+    /// Both before the last firing.
+    before: (usize, u32),
     parked: bool,
     state: RuleState,
     explain: String,
@@ -89,6 +91,7 @@ impl RuleBook {
                     last_fired: None,
                     step: 0,
                     last_steps: 0,
+                    before: (0, 0),
                     parked: false,
                     state: RuleState::Inactive,
                     explain: "no sample yet".to_owned(),
@@ -145,6 +148,13 @@ impl RuleBook {
             && matches!(action, Action::Load | Action::Unload)
         {
             self.switched = Some((action, now + standing.rule.cooldown));
+        }
+    }
+
+    /// What a rule asked for was not possible then: the same step is due again one cooldown later, and nothing was in vain.
+    pub fn skipped(&mut self, rule: &str) {
+        if let Some(standing) = self.standings.iter_mut().find(|standing| standing.rule.name == rule) {
+            (standing.step, standing.last_steps) = standing.before;
         }
     }
 
@@ -222,6 +232,7 @@ impl Standing {
             self.explain = format!("{words}; parked: {vain}; acts again once it has cleared");
             return None;
         }
+        self.before = (self.step, self.last_steps);
         self.step = (self.step + 1).min(self.rule.actions.len());
         self.last_steps = (self.last_steps + u32::from(self.step == self.rule.actions.len())).min(VAIN_MOST);
         self.last_fired = Some(now);

@@ -51,17 +51,22 @@ impl Supervisor {
             if rule == REFUSING && self.state() != State::Serving {
                 let state = self.state().as_str();
                 self.record("action_skipped", format!("rule {rule}: requests wait because the service is {state}"));
+                self.rules.skipped(&rule);
                 continue;
             }
             let asked = Asking { reason: format!("rule {rule}"), line: 0, break_streams_after };
             if self.rules.would_undo(action, now.mono) {
                 let why = "a rule did the opposite less than its cooldown ago";
                 self.record("action_skipped", format!("{}: {why}", asked.reason));
+                self.rules.skipped(&rule);
                 continue;
             }
             match self.act(action, &asked, now) {
                 Ok(()) => self.rules.acted(&rule, action, now.mono),
-                Err(why) => self.record("action_skipped", format!("{}: {why}", asked.reason)),
+                Err(why) => {
+                    self.record("action_skipped", format!("{}: {why}", asked.reason));
+                    self.rules.skipped(&rule);
+                }
             }
         }
         for Parked { rule, why } in self.rules.take_parked() {

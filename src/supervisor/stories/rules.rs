@@ -138,6 +138,27 @@ fn a_restart_in_vain_is_not_repeated_for_ever() {
 }
 
 #[test]
+fn what_was_skipped_was_not_in_vain() {
+    let restart = Asked::Restart(crate::config::RestartMode::Auto);
+    let ladder = settings::rule("cache", Metric::MlxCache, f64::from(1 << 30), vec![Asked::Warn, restart]);
+    let mut story = Story::serving_with(|config| config.rules = vec![ladder]);
+    story.sees_cache(TWO_GIB, 4);
+    assert!(story.worker_actions().is_empty(), "the first step only warns");
+    story.crashes(1);
+    story.pass_s(2);
+    story.spawned(2);
+    // Six cooldowns in which nothing can be restarted.
+    for _ in 0..6 {
+        story.sees_cache(TWO_GIB, 60);
+    }
+    assert!(story.recorded("action_skipped") && !story.recorded("rule_parked"));
+    story.ready(2);
+    story.forget();
+    story.sees_cache(TWO_GIB, 60);
+    assert_eq!(story.worker_actions(), [terminate(2)]);
+}
+
+#[test]
 fn two_rules_do_not_load_and_unload_in_turn() {
     let full = settings::rule("full", Metric::MlxCache, TWO_GIB / 2.0, vec![Asked::Unload]);
     let empty = settings::rule("empty", Metric::SystemAvailable, 1.0, vec![Asked::Load]);
