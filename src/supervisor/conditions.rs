@@ -70,10 +70,14 @@ pub(super) fn judge(condition: &Condition, sample: &Sample, known: &Known, engag
         Ok(limit) => limit,
         Err(why) => return Judged { holds: None, words: format!("{metric}: {why}") },
     };
-    let holds = match condition.side {
+    let beyond = |limit: f64| match condition.side {
         Side::Above => value > limit,
         Side::Below => value < limit,
     };
+    let holds = beyond(limit);
+    // The one that lets go is only worth a word where the other would not hold.
+    let acting = resolve(&condition.threshold, metric, sample, known).ok().filter(|acting| clearing && beyond(*acting));
+    let (limit, clearing) = acting.map_or((limit, clearing), |acting| (acting, false));
     let relation = match value.partial_cmp(&limit) {
         Some(std::cmp::Ordering::Greater) => "over",
         Some(std::cmp::Ordering::Less) => "under",

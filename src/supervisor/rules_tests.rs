@@ -107,7 +107,7 @@ fn what_did_not_help_three_times_is_not_done_a_fourth_time() {
     assert_eq!(parked.len(), 1, "said once: {parked:?}");
     assert_eq!(
         parked[0].why,
-        "mlx.cache 2.0 KiB, over its clearing 500 B; parked: canary did not help 3 times in a row; acts again once it has \
+        "mlx.cache 2.0 KiB, over 1000 B; parked: canary did not help 3 times in a row; acts again once it has \
          cleared"
     );
     book.evaluate(&cache(100.0), Mono(200_000));
