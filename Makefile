@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help setup mlx mlx-lm model build test test-mlx-lm fuzz schedule-oracle sim sim-mutations continuity chaos chaos-engines
-.PHONY: lint fmt check-macos deny demo plist run seams fairness conformance bench-gateway bench-history bench-memory
+.PHONY: lint fmt check-macos deny demo plist run seams fairness conformance bench-gateway bench-daemon bench-history bench-memory
 
 CARGO ?= cargo
 # Fault injection for the tests; never part of a release build.
@@ -103,6 +103,9 @@ fairness: ## twelve clients, one of them greedy, with and without fair turns: do
 # Takes what the machine has: compare within one run only.
 bench-gateway: ## mlxsupd as a proxy beside nginx, HAProxy and bare hyper; a table at the end
 	@benches/gateway/run.sh
+
+bench-daemon: build model ## what the daemon itself costs while nobody asks anything (two minutes)
+	@benches/daemon.sh
 
 bench-history: ## how long percentiles over seven days of history take
 	$(CARGO) test --locked --release -p mlxsup --lib -- --nocapture history::percentile::tests::a_week_is_read_whole

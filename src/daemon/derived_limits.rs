@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use crate::config::{self, Config, WiredLimit};
 use crate::control::view::LimitsView;
 use crate::limits::{self, Resolved, Unknown, words};
+use crate::memory::allocator_ffi;
 use crate::memory::machine::{MachineError, Reported};
 use crate::supervisor::Event;
 
@@ -34,6 +35,8 @@ impl DerivedLimits {
         tokio::task::spawn_blocking(move || {
             let derived = Derived { found: limits::resolve(&config, limits::device::reported()) };
             let bytes = derived.weights_bytes().or_else(|| size_on_disk(Path::new(&config.worker.model)));
+            // A model file's header has its whole vocabulary, megabytes that were needed for this moment only.
+            allocator_ffi::give_back();
             *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(derived));
             // The receiver is the driver's own; it is gone only when everything is.
             let _ = events.send(Event::ModelMeasured { bytes });
