@@ -21,6 +21,8 @@ const LARGEST_FILE: usize = 64 * 1024;
 const REDISCOVER: Duration = Duration::from_secs(60);
 /// The rollup walks page tables (milliseconds per GiB) and holds the worker's map lock meanwhile.
 const ROLLUP_INTERVAL: Duration = Duration::from_secs(10);
+/// The same while the process locks what it did: pages of a locked range can only come.
+const ROLLUP_AT_REST: Duration = Duration::from_secs(300);
 /// Share of time some task waits for memory, percent, from which pressure is called warning.
 const WARNING_SOME_AVG10: f64 = 10.0;
 /// Share of time every task waits, percent, from which it is called critical.
@@ -184,8 +186,17 @@ fn positive(name: SysconfVar) -> Option<u64> {
 pub(super) struct Process {
     pid: u32,
     status: Option<KernelFile>,
-    locked: Option<(Mono, Option<u64>)>,
+    locked: Option<Locked>,
     buffer: Vec<u8>,
+}
+
+/// What the rollup said.
+#[derive(Debug)]
+struct Locked {
+    at: Mono,
+    /// `VmLck` then, bytes.
+    asked: u64,
+    resident: Option<u64>,
 }
 
 impl Process {
@@ -201,14 +212,19 @@ impl Process {
         MemoryReading { footprint: status.footprint(), footprint_max: None, compressed: status.swap, wired }
     }
 
-    /// `VmLck` counts locked address ranges, faulted in or not; the rollup tells what is there.
+    /// `VmLck` counts locked address ranges, faulted in or not; the rollup tells what is there. It walks through all pages of
+    /// the process, so it is asked for when there is reason to: what is locked stays, and only more can come.
     fn resident_part(&mut self, asked: u64, at: Mono) -> u64 {
-        if self.locked.is_none_or(|(then, _)| at - then >= ROLLUP_INTERVAL) {
+        let due = self.locked.as_ref().is_none_or(|last| {
+            let interval = if asked.abs_diff(last.asked) > last.asked / 16 { ROLLUP_INTERVAL } else { ROLLUP_AT_REST };
+            at - last.at >= interval
+        });
+        if due {
             let rollup = KernelFile::open(&format!("/proc/{}/smaps_rollup", self.pid)).ok();
-            let locked = rollup.and_then(|file| file.read(&mut self.buffer).and_then(procfs::rollup_locked));
-            self.locked = Some((at, locked));
+            let resident = rollup.and_then(|file| file.read(&mut self.buffer).and_then(procfs::rollup_locked));
+            self.locked = Some(Locked { at, asked, resident });
         }
-        self.locked.and_then(|(_, locked)| locked).map_or(asked, |resident| resident.min(asked))
+        self.locked.as_ref().and_then(|last| last.resident).map_or(asked, |resident| resident.min(asked))
     }
 }
 
