@@ -41,9 +41,26 @@ struct Freed {
     since: Mono,
 }
 
+impl Clearing {
+    /// True while the worker's word is awaited.
+    fn awaits(&self, generation: Generation) -> bool {
+        self.generation == generation && self.freed.is_none()
+    }
+}
+
 impl Freed {
     fn bytes(&self) -> u64 {
         self.before.saturating_sub(self.after)
+    }
+
+    /// What the worker weighs since then, if a sample has told.
+    fn footprint_since(&self, last: Option<(u64, Mono)>) -> Option<u64> {
+        last.filter(|(_, at)| *at > self.since).map(|(bytes, _)| bytes)
+    }
+
+    /// True when the footprint has followed. The worker allocates anew meanwhile, so that all of it is too much to ask.
+    fn shows(&self, before: u64, now: u64) -> bool {
+        before.saturating_sub(now) >= self.bytes() / 2
     }
 }
 
@@ -52,8 +69,7 @@ impl Supervisor {
     pub(super) fn clear_cache(&mut self, operation: Option<OperationId>, now: Mono) -> bool {
         let Some(worker) = self.worker.as_ref().filter(|worker| worker.is_ready()) else { return false };
         let generation = worker.generation;
-        let asked = |clearing: &&mut Clearing| clearing.generation == generation && clearing.freed.is_none();
-        if let Some(clearing) = self.clearing.as_mut().filter(asked) {
+        if let Some(clearing) = self.clearing.as_mut().filter(|clearing| clearing.awaits(generation)) {
             clearing.operations.extend(operation);
             return true;
         }
@@ -68,8 +84,7 @@ impl Supervisor {
 
     /// The worker's word.
     pub(super) fn cache_cleared(&mut self, generation: Generation, result: &Result<CacheCleared, String>, now: Mono) {
-        let asked = |clearing: &&mut Clearing| clearing.generation == generation && clearing.freed.is_none();
-        let Some(clearing) = self.clearing.as_mut().filter(asked) else { return };
+        let Some(clearing) = self.clearing.as_mut().filter(|clearing| clearing.awaits(generation)) else { return };
         match result {
             Ok(CacheCleared { before_bytes: Some(before), after_bytes: Some(after) }) => {
                 let freed = Freed { before: *before, after: *after, since: now };
@@ -91,11 +106,8 @@ impl Supervisor {
     /// Looks whether the footprint has followed.
     pub(super) fn advance_clearing(&mut self, now: Mono) {
         let Some(Clearing { footprint_before, freed: Some(freed), .. }) = &self.clearing else { return };
-        let since = self.footprint.filter(|(_, at)| *at > freed.since).map(|(bytes, _)| bytes);
-        let fallen = footprint_before.zip(since).is_some_and(|(before, now)| {
-            // The worker allocates anew meanwhile, so that all of it is too much to ask.
-            before.saturating_sub(now) >= freed.bytes() / 2
-        });
+        let seen = freed.footprint_since(self.footprint);
+        let fallen = footprint_before.zip(seen).is_some_and(|(before, now)| freed.shows(before, now));
         if fallen || now >= freed.since + PATIENCE {
             self.conclude_clearing(now);
         }
@@ -115,12 +127,11 @@ impl Supervisor {
     fn conclude_clearing(&mut self, now: Mono) {
         let Some(Clearing { footprint_before, freed: Some(freed), .. }) = &self.clearing else { return };
         let Freed { before, after, since } = *freed;
+        let seen = freed.footprint_since(self.footprint);
         let mut message = format!("MLX cache: {} → {}", spoken_bytes(before), spoken_bytes(after));
         let mut facts = vec![("before_bytes", before), ("after_bytes", after)];
-        let seen = self.footprint.filter(|(_, at)| *at > since).map(|(bytes, _)| bytes);
         if let (Some(heavy), Some(light)) = (*footprint_before, seen) {
-            let fallen = heavy.saturating_sub(light) >= freed.bytes() / 2;
-            let remark = if fallen { "" } else { ", less than was freed" };
+            let remark = if freed.shows(heavy, light) { "" } else { ", less than was freed" };
             let (heavy_words, light_words) = (spoken_bytes(heavy), spoken_bytes(light));
             message =
                 format!("{message}; footprint {heavy_words} → {light_words} after {}{remark}", spoken(now - since));
