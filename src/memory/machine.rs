@@ -103,21 +103,11 @@ fn facts() -> Facts {
     let total = machine_bytes();
     Facts {
         total,
-        group_limit: total.and_then(group_limit),
+        group_limit: total.and_then(mlxsup_fit::group_limit),
         working_set: working_set(),
         gpu: has_gpu(),
         pretended: false,
     }
-}
-
-#[cfg(target_os = "linux")]
-fn group_limit(total: u64) -> Option<u64> {
-    mlxsup_fit::cgroup::limit(total)
-}
-
-#[cfg(not(target_os = "linux"))]
-const fn group_limit(_total: u64) -> Option<u64> {
-    None
 }
 
 /// Every Mac that MLX runs on has one; elsewhere MLX is built for the CPU, unless a worker says otherwise.

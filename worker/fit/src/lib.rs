@@ -39,3 +39,17 @@ pub use observed::Observed;
 pub use plan::{Plan, Precision};
 pub use resolve::ModelSource;
 pub use tensor::StoredTensor;
+
+/// The smallest limit that control groups set on this process, if one is below `total` bytes; only Linux has such groups.
+#[cfg(target_os = "linux")]
+#[must_use]
+pub fn group_limit(total: u64) -> Option<u64> {
+    cgroup::limit(total)
+}
+
+/// The smallest limit that control groups set on this process: there are none here.
+#[cfg(not(target_os = "linux"))]
+#[must_use]
+pub const fn group_limit(_total: u64) -> Option<u64> {
+    None
+}

@@ -12,7 +12,7 @@ pub(super) fn ask(gpu: bool) -> Machine {
     let unified = !gpu || recommended.is_some();
     let device_total = gpu.then(|| device_fact(if unified { c"memory_size" } else { c"total_memory" })).flatten();
     let total = device_total.or_else(physical_memory).unwrap_or(0);
-    let allowed = if unified { group_limit(total) } else { None };
+    let allowed = if unified { mlxsup_fit::group_limit(total) } else { None };
     Machine {
         gpu,
         unified,
@@ -27,16 +27,6 @@ pub(super) fn ask(gpu: bool) -> Machine {
 #[must_use]
 pub const fn locks_pages(machine: &Machine) -> bool {
     !machine.gpu && cfg!(target_os = "linux")
-}
-
-#[cfg(target_os = "linux")]
-fn group_limit(total: u64) -> Option<u64> {
-    mlxsup_fit::cgroup::limit(total)
-}
-
-#[cfg(not(target_os = "linux"))]
-const fn group_limit(_total: u64) -> Option<u64> {
-    None
 }
 
 /// True when MLX's default device is a GPU. Asked before anything changes the default.
