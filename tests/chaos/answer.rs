@@ -17,6 +17,7 @@ pub struct Answer {
     pub first_byte: Option<Instant>,
     texts: Vec<String>,
     identities: Vec<String>,
+    last_piece: Option<Instant>,
 }
 
 /// Why no more bytes come.
@@ -29,7 +30,7 @@ impl Answer {
     /// Of a request that was sent, with this many choices. The stream has a read timeout.
     pub fn new(stream: UnixStream, choices: u32) -> Self {
         let texts = vec![String::new(); choices as usize];
-        Self { stream, buffer: Vec::new(), first_byte: None, texts, identities: Vec::new() }
+        Self { stream, buffer: Vec::new(), first_byte: None, texts, identities: Vec::new(), last_piece: None }
     }
 
     /// Reads to the end, whatever it is.
@@ -47,7 +48,7 @@ impl Answer {
             Err(Stop::Cut) => Outcome::Cut,
             Err(Stop::Silent) => Outcome::Silent,
         };
-        Seen { outcome, texts: self.texts, identities: self.identities }
+        Seen { outcome, texts: self.texts, identities: self.identities, last_piece: self.last_piece }
     }
 
     fn fill(&mut self) -> Result<(), Stop> {
@@ -187,6 +188,7 @@ impl Answer {
 
     /// One chunk, or a whole document.
     fn take(&mut self, value: &Value) {
+        self.last_piece = Some(Instant::now());
         let identity = format!("{} {} {}", value["id"], value["created"], value["seed"]);
         if !self.identities.contains(&identity) {
             self.identities.push(identity);

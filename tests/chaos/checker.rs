@@ -11,13 +11,16 @@ use crate::history::{Asked, Dispatch, Event, Id, Outcome, Seen};
 /// The daemon's word of a worker's death may come so much later than what clients see of it.
 const WORD: Duration = Duration::from_secs(1);
 
+/// A client on a busy machine may read a token so much later than the daemon tells of the death of the worker that made it.
+const READ_LATE: Duration = Duration::from_millis(250);
+
 /// What may be forgiven, and to whom.
 #[derive(Debug, Clone, Copy)]
 pub struct Grounds<'a> {
     /// Instants of daemon SIGKILLs: a request under way may be cut.
     pub daemon_kills: &'a [Instant],
-    /// Deaths of workers that were meant to die. Two under one request may poison it; one ends a stream that has begun,
-    /// where nobody can go on with it.
+    /// Deaths of workers that were meant to die. Two under one request, and no token between, may poison it; one ends a
+    /// stream that has begun, where nobody can go on with it.
     pub worker_deaths: &'a [Instant],
     /// The next worker goes on with a stream.
     pub continues: bool,
@@ -94,12 +97,18 @@ fn judge(id: Id, track: &Track<'_>, grounds: &Grounds<'_>, verdict: &mut Verdict
     match &seen.outcome {
         Outcome::Complete => verdict.complete += 1,
         Outcome::Error { status, code } => {
-            let deaths = grounds.worker_deaths.iter().filter(|death| (invoked..=*ended + WORD).contains(death)).count();
+            let deaths_from = |start: Instant| {
+                grounds.worker_deaths.iter().filter(|death| (start..=*ended + WORD).contains(death)).count()
+            };
+            let deaths = deaths_from(invoked);
+            let in_vain = deaths_from(seen.last_piece.map_or(invoked, |last| invoked.max(last - READ_LATE)));
             // Comments say nothing of an answer.
             let begun = asked.stream && !seen.identities.is_empty();
             match code.as_str() {
                 "engine_error" if begun && deaths > 0 && !grounds.continues => verdict.broken += 1,
-                "poisoned" if !begun && deaths > 1 => *verdict.errors.entry(code.clone()).or_default() += 1,
+                "poisoned" if in_vain > 1 && (grounds.continues || !begun) => {
+                    *verdict.errors.entry(code.clone()).or_default() += 1
+                }
                 _ => {
                     *verdict.errors.entry(code.clone()).or_default() += 1;
                     breach(format!("error {status} {code}, begun: {begun}, workers that died meanwhile: {deaths}"));

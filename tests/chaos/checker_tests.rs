@@ -11,7 +11,7 @@ const PLAIN: Asked = Asked { stream: false, ..ASKED };
 const NONE: Grounds<'_> = Grounds { daemon_kills: &[], worker_deaths: &[], continues: true };
 
 fn seen(outcome: Outcome, text: &str) -> Seen {
-    Seen { outcome, texts: vec![text.to_owned()], identities: vec!["a 1 2".to_owned()] }
+    Seen { outcome, texts: vec![text.to_owned()], identities: vec!["a 1 2".to_owned()], last_piece: None }
 }
 
 /// The judgement of one request that ended like this, with a daemon killed at these milliseconds of its ten.
@@ -144,6 +144,27 @@ fn only_two_deaths_poison_a_request_and_only_one_of_which_nothing_came() {
     for (deaths, text) in [(&[5][..], ""), (&[-5, 5], ""), (&[2, 5], "w1 ")] {
         breaches(&passed(ASKED, error("poisoned", text), deaths), "poisoned");
     }
+}
+
+#[test]
+fn a_begun_stream_is_poisoned_only_by_two_deaths_without_a_token_between() {
+    let start = Instant::now();
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let poisoned = |last, deaths: &[u64], continues| {
+        let end = Seen { last_piece: Some(at(last)), ..error("poisoned", "w1 ") };
+        let events = [
+            Event::Invoked { id: 7, at: at(0), asked: ASKED },
+            Event::FirstByte { id: 7, at: at(1) },
+            Event::Ended { id: 7, at: at(9), seen: end },
+        ];
+        let deaths: Vec<_> = deaths.iter().map(|seconds| at(*seconds)).collect();
+        check(&events, &[], &Grounds { daemon_kills: &[], worker_deaths: &deaths, continues })
+    };
+    let forgiven = poisoned(2, &[1, 4, 8], true);
+    assert_eq!((forgiven.errors["poisoned"], forgiven.violations.len()), (1, 0), "{forgiven:?}");
+    breaches(&poisoned(5, &[1, 4, 8], true), "poisoned");
+    // Where nobody goes on with it there is no second worker for it to end.
+    breaches(&poisoned(2, &[4, 8], false), "poisoned");
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub fn request(socket: &Path, id: Id, asked: Asked, history: &History) {
 }
 
 fn converse(socket: &Path, id: Id, asked: Asked, history: &History) -> Seen {
-    let nothing = |outcome| Seen { outcome, texts: Vec::new(), identities: Vec::new() };
+    let nothing = |outcome| Seen { outcome, texts: Vec::new(), identities: Vec::new(), last_piece: None };
     let mut stream = match UnixStream::connect(socket) {
         Ok(stream) => stream,
         Err(why) => return nothing(Outcome::Refused { why: why.to_string() }),

@@ -32,6 +32,8 @@ pub struct Seen {
     pub texts: Vec<String>,
     /// Distinct identities (id, created, seed) of the pieces; more than one is two answers in one.
     pub identities: Vec<String>,
+    /// When the last piece of it came.
+    pub last_piece: Option<Instant>,
 }
 
 /// How it ended.
