@@ -11,6 +11,9 @@ use crate::memory::{Metric, Sample};
 
 const GIB: u64 = 1 << 30;
 
+/// The system warns of memory pressure from this level on; 4 is critical.
+const PRESSURE_WARNING: u64 = 2;
+
 /// Memory of the machine at the last sample, bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Machine {
@@ -38,6 +41,12 @@ impl Machine {
             pressure: whole(Metric::SystemPressure),
             at: now,
         })
+    }
+
+    /// The level, when the system warns of pressure: no second model is loaded then, and samples come faster.
+    #[must_use]
+    pub fn pressed(&self) -> Option<u64> {
+        self.pressure.filter(|level| *level >= PRESSURE_WARNING)
     }
 
     /// What a start must leave to everybody else: 6 % of the machine, at least 1 and at most 8 GiB. Less, and the system

@@ -386,11 +386,12 @@ impl Supervisor {
         &self.config
     }
 
-    /// True while samples decide something soon and should come four times a second.
+    /// True while samples decide something soon, or memory is short, and should come four times a second.
     #[must_use]
     pub fn is_watching_memory(&self) -> bool {
         let loading = self.workers().any(|worker| worker.ready_at.is_none());
-        loading || self.reclaim.is_some() || self.overlap.is_some() || self.is_watching_clearing()
+        let pressed = self.machine.is_some_and(|machine| machine.pressed().is_some());
+        loading || pressed || self.reclaim.is_some() || self.overlap.is_some() || self.is_watching_clearing()
     }
 
     /// The worker whose numbers the rules judge: the one that serves.

@@ -20,7 +20,6 @@ use super::failure::Failure;
 use super::ids::OperationId;
 use super::memory_gate::spoken_bytes;
 use super::memory_return::Then;
-use super::planner::PRESSURE_FORBIDDING;
 use super::snapshot::{CompletedRestart, OverlapTimes, RESTART_DONE};
 use super::time::{Mono, Now};
 use super::verbs::{Outcome, OutcomeKind};
@@ -244,7 +243,7 @@ impl Supervisor {
             return;
         }
         let Some(machine) = self.machine else { return };
-        if let Some(level) = machine.pressure.filter(|level| *level >= PRESSURE_FORBIDDING) {
+        if let Some(level) = machine.pressed() {
             self.give_up_green(&format!("memory pressure rose to level {level}"), now);
         } else if machine.available < machine.reserve() {
             let (available, reserve) = (spoken_bytes(machine.available), spoken_bytes(machine.reserve()));

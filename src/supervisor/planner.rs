@@ -14,9 +14,6 @@ const GIB: u64 = 1 << 30;
 /// Room for the successor's first prefill and token.
 const WARM_UP: u64 = GIB / 2;
 
-/// Pressure from which a second model is not loaded: 2 is the system's warning.
-pub const PRESSURE_FORBIDDING: u64 = 2;
-
 /// How a hand-over would be done, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
@@ -85,8 +82,8 @@ impl Supervisor {
             spoken_bytes(others),
             spoken_bytes(reserve)
         );
-        let verdict = match machine.pressure {
-            Some(level) if level >= PRESSURE_FORBIDDING => Err(format!("memory pressure is at level {level}; {sum}")),
+        let verdict = match machine.pressed() {
+            Some(level) => Err(format!("memory pressure is at level {level}; {sum}")),
             _ if needs <= budget => Ok(sum),
             _ => Err(sum),
         };

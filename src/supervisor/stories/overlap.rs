@@ -48,6 +48,16 @@ impl Story {
 }
 
 #[test]
+fn samples_come_quickly_while_the_system_warns_of_pressure() {
+    let mut story = Story::roomy();
+    assert!(!story.core.is_watching_memory());
+    story.sees(60 * GIB, 2);
+    assert!(story.core.is_watching_memory());
+    story.sees(60 * GIB, 1);
+    assert!(!story.core.is_watching_memory());
+}
+
+#[test]
 fn green_loads_beside_blue_and_takes_over_when_ready() {
     let (mut story, restart) = Story::rising();
     story.submits(2);

@@ -1,4 +1,4 @@
-//! Reading the machine: `/proc` and `/sys` on Linux, `sysctl` on macOS.
+//! Reading the machine: `/proc` and `/sys` on Linux, `sysctl` and `ioreg` on macOS.
 //!
 //! Commands, and no calls of its own: what is asked here is asked once, by a person who waits.
 
@@ -95,6 +95,7 @@ async fn settings(terminal: &mut Terminal) -> Settings {
         ..Settings::default()
     };
     all.wired_collector_off = whole(sysctl("iogpu.disable_wired_collector", terminal).await).map(|value| value == 1);
+    all.gpu_in_use = gpu(terminal).await;
     all.translated = whole(sysctl("sysctl.proc_translated", terminal).await).map(|value| value == 1);
     all
 }
@@ -102,11 +103,30 @@ async fn settings(terminal: &mut Terminal) -> Settings {
 /// One control value; `None` where this macOS has no such name.
 #[cfg(target_os = "macos")]
 pub async fn sysctl(name: &str, terminal: &mut Terminal) -> Option<String> {
+    told("sysctl", &["-n", name], terminal).await.map(|out| out.trim().to_owned())
+}
+
+#[cfg(target_os = "macos")]
+async fn gpu(terminal: &mut Terminal) -> Option<u64> {
+    let out = told("ioreg", &["-r", "-d", "1", "-w", "0", "-c", "IOAccelerator"], terminal).await?;
+    gpu_in_use(&out)
+}
+
+#[cfg(target_os = "macos")]
+async fn told(program: &'static str, arguments: &[&str], terminal: &mut Terminal) -> Option<String> {
     use crate::ctl::service_control::{Patience, Tool};
 
     let mut wait = Patience::new(std::time::Duration::from_secs(5));
-    let ran = Tool::new("sysctl").run(&["-n", name], "reading settings", &mut wait, terminal).await;
-    ran.ok()?.ok().ok().map(|ran| ran.out.trim().to_owned())
+    let ran = Tool::new(program).run(arguments, "reading settings", &mut wait, terminal).await;
+    ran.ok()?.ok().ok().map(|ran| ran.out)
+}
+
+/// `In use system memory` of each accelerator's `PerformanceStatistics`, summed; the driver's own share stands apart there.
+#[cfg(any(target_os = "macos", test))]
+fn gpu_in_use(ioreg: &str) -> Option<u64> {
+    let each = ioreg.split("\"In use system memory\"=").skip(1);
+    let digits = |text: &str| text.split(|c: char| !c.is_ascii_digit()).next().and_then(|number| number.parse().ok());
+    each.map(digits).collect::<Option<Vec<u64>>>().filter(|found| !found.is_empty()).map(|found| found.iter().sum())
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -118,6 +138,15 @@ mod tests {
         let text = "MemTotal: 5 kB\nCommitLimit:     1000 kB\nCommitted_AS:     400 kB\n";
         assert_eq!(commit_left(text), Some(600 << 10));
         assert_eq!(commit_left("MemTotal: 5 kB\n"), None);
+    }
+
+    #[test]
+    fn what_the_gpu_holds_is_read_without_the_drivers_share() {
+        let text = "+-o AGXAcceleratorG13X  <class AGXAcceleratorG13X, id 0x1000003f4>\n    {\n      \"PerformanceStatistics\" = \
+                    {\"In use system memory (driver)\"=0,\"Alloc system memory\"=41000000000,\"Tiler Utilization %\"=3,\
+                    \"In use system memory\"=38123456789,\"recoveryCount\"=0}\n    }\n";
+        assert_eq!(gpu_in_use(text), Some(38_123_456_789));
+        assert_eq!(gpu_in_use("\"Alloc system memory\"=1"), None);
     }
 
     #[tokio::test]

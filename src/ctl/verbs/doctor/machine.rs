@@ -47,6 +47,8 @@ pub struct Settings {
     pub macos: Option<u32>,
     /// `iogpu.wired_limit_mb`; 0 is the system's own choice.
     pub gpu_wired_limit_mib: Option<u64>,
+    /// Bytes the GPU holds now for all programs together, from `ioreg`'s `IOAccelerator`.
+    pub gpu_in_use: Option<u64>,
     /// `iogpu.disable_wired_collector`.
     pub wired_collector_off: Option<bool>,
     /// `sysctl.proc_translated`: an Intel program on Apple silicon.
@@ -105,6 +107,9 @@ fn what_it_is(machine: &Machine) -> Finding {
     }
     if let Some(total) = bytes(machine, Metric::SystemTotal) {
         what.push_str(&format!(", {} of memory", spoken(total)));
+    }
+    if let Some(held) = machine.settings.gpu_in_use {
+        what.push_str(&format!(", {} of it in use by the GPU", spoken(held)));
     }
     if machine.settings.translated == Some(true) {
         return finding(Level::Problem, "translated", format!("{what}; this program is translated from Intel code"))

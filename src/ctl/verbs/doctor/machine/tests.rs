@@ -26,6 +26,11 @@ fn a_calm_machine_is_named_and_left_alone() {
     assert_eq!(codes(&machine(64), Asked::default()), [(Level::Ok, "machine")]);
     let named = Machine { chip: Some("Apple M1 Max".to_owned()), ..machine(64) };
     assert_eq!(judge(&named, Asked::default(), now())[0].what, "macOS 26.1, Apple M1 Max, 64.0 GiB of memory");
+    let mut told = named;
+    told.settings.gpu_in_use = Some(36 * GIB);
+    assert!(
+        judge(&told, Asked::default(), now())[0].what.ends_with("64.0 GiB of memory, 36.0 GiB of it in use by the GPU")
+    );
 }
 
 #[test]
