@@ -15,7 +15,7 @@ use tokio::time::MissedTickBehavior;
 use super::client::Address;
 use super::foreign::{self, Condition, Foreign};
 use crate::memory::{footprint, group_footprint, group_usage, process_is_stopped, process_usage};
-use crate::supervisor::event::{Answer, Vitals, WorkerFacts};
+use crate::supervisor::event::{Answer, Vitals, Wiring, WorkerFacts};
 use crate::supervisor::{Event, Generation};
 
 /// Between probes of a worker that is not ready.
@@ -224,6 +224,7 @@ pub fn foreign_facts(foreign: &Foreign) -> WorkerFacts {
         fingerprint: String::new(),
         weights_bytes: None,
         fixed_bytes: None,
+        wiring: None,
     }
 }
 
@@ -240,5 +241,11 @@ pub fn facts(status: &WorkerStatus) -> WorkerFacts {
             .model
             .as_ref()
             .map(|model| model.fixed_bytes_per_sequence.saturating_mul(u64::from(status.engine.slots))),
+        wiring: status
+            .memory
+            .wired_limit_bytes
+            .filter(|bytes| *bytes > 0)
+            .zip(status.memory.recommended_working_set_bytes)
+            .map(|(limit_bytes, device_bytes)| Wiring { limit_bytes, device_bytes }),
     }
 }

@@ -172,6 +172,18 @@ pub struct WorkerFacts {
     pub weights_bytes: Option<u64>,
     /// Bytes its sequences cost regardless of their length, over all slots.
     pub fixed_bytes: Option<u64>,
+    /// `None` where nothing is wired, or the device has no limit to it.
+    #[serde(default)]
+    pub wiring: Option<Wiring>,
+}
+
+/// What may be wired: memory that the system neither compresses nor swaps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wiring {
+    /// By this worker, bytes.
+    pub limit_bytes: u64,
+    /// On the device, by all: its recommended working set, bytes.
+    pub device_bytes: u64,
 }
 
 /// How a worker of the last daemon was found.

@@ -2,7 +2,8 @@
 //!
 //! Two workers fit at once when `2·(W+F) + live KV + warm-up` stays within the budget: the machine's memory less what
 //! everybody else uses and less `max(8 GiB, 12 %)` (memory facts, cutover arithmetic). W is weights, F what the process
-//! and its sequences cost besides; both together are what the serving worker weighed right after loading.
+//! and its sequences cost besides; both together are what the serving worker weighed right after loading. What both wire
+//! must fit into the device's working set as well: beyond it the GPU unwires one for the other.
 
 use super::memory_gate::spoken_bytes;
 use super::verbs::RestartAsked;
@@ -82,10 +83,11 @@ impl Supervisor {
             spoken_bytes(others),
             spoken_bytes(reserve)
         );
-        let verdict = match machine.pressed() {
-            Some(level) => Err(format!("memory pressure is at level {level}; {sum}")),
-            _ if needs <= budget => Ok(sum),
-            _ => Err(sum),
+        let verdict = match (machine.pressed(), too_much_wired(worker)) {
+            (Some(level), _) => Err(format!("memory pressure is at level {level}; {sum}")),
+            (None, Some(why)) => Err(why),
+            (None, None) if needs <= budget => Ok(sum),
+            (None, None) => Err(sum),
         };
         Fit { verdict, needs: Some(needs), budget: Some(budget) }
     }
@@ -108,6 +110,20 @@ struct Fit {
 
 fn sequential(because: String, fit: &Fit) -> Plan {
     Plan { overlap: false, because, needs: fit.needs, budget: fit.budget }
+}
+
+/// Why two such workers may not wire at once. That their wired memory leaves the machine its reserve, the budget sees to.
+fn too_much_wired(worker: &Worker) -> Option<String> {
+    let wiring = worker.facts.as_ref()?.wiring?;
+    let both = wiring.limit_bytes.saturating_mul(2);
+    (both > wiring.device_bytes).then(|| {
+        format!(
+            "both would wire 2 × {} = {}, and the device's working set is {}",
+            spoken_bytes(wiring.limit_bytes),
+            spoken_bytes(both),
+            spoken_bytes(wiring.device_bytes)
+        )
+    })
 }
 
 /// Keys and values of live sequences: what the engine reports, else what the footprint has grown since loading.

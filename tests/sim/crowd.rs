@@ -101,6 +101,7 @@ impl Crowd {
             fingerprint: "plain".to_owned(),
             weights_bytes: None,
             fixed_bytes: None,
+            wiring: None,
         };
         crowd.feed(Event::WorkerReady { generation, facts });
         crowd

@@ -149,6 +149,7 @@ impl Process {
             fingerprint: MODELS[self.model].to_owned(),
             weights_bytes: Some(self.weight / 10 * 9),
             fixed_bytes: Some(64 * MIB),
+            wiring: None,
         }
     }
 

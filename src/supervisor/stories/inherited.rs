@@ -17,6 +17,7 @@ impl Story {
             fingerprint: "f".to_owned(),
             weights_bytes: None,
             fixed_bytes: None,
+            wiring: None,
         }
     }
 

@@ -22,7 +22,7 @@ mod unloads;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::event::{Answer, Exit, ExitStatus, Vitals, WorkerFacts};
+use super::event::{Answer, Exit, ExitStatus, Vitals, Wiring, WorkerFacts};
 use super::request::{Class, Outcome as End, Report, Submission};
 use super::verbs::{Outcome, OutcomeKind, RestartAsked, Verb};
 use super::{
@@ -198,6 +198,10 @@ impl Story {
     }
 
     fn ready_with(&mut self, generation: u64, fingerprint: &str, slots: u32) {
+        self.ready_and_wires(generation, fingerprint, slots, None);
+    }
+
+    fn ready_and_wires(&mut self, generation: u64, fingerprint: &str, slots: u32, wiring: Option<Wiring>) {
         let facts = WorkerFacts {
             model: "m".to_owned(),
             context_tokens: Some(4096),
@@ -205,6 +209,7 @@ impl Story {
             fingerprint: fingerprint.to_owned(),
             weights_bytes: None,
             fixed_bytes: None,
+            wiring,
         };
         self.send(Event::WorkerReady { generation: Generation(generation), facts });
     }

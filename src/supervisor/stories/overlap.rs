@@ -28,10 +28,15 @@ impl Story {
     }
 
     fn roomy_with(adjust: impl FnOnce(&mut Config)) -> Self {
+        Self::roomy_and_wires(adjust, None)
+    }
+
+    fn roomy_and_wires(adjust: impl FnOnce(&mut Config), wiring: Option<Wiring>) -> Self {
         let appetite = Some(Appetite { model: "m".to_owned(), loaded_bytes: 30 * GIB });
         let mut story = Self::asleep_at_first(adjust, &Persistent { appetite, ..Persistent::default() });
         story.sees_available(90 * GIB);
-        story.becomes_ready(1);
+        story.spawned(1);
+        story.ready_and_wires(1, "f", 2, wiring);
         story.forget();
         story
     }
@@ -173,6 +178,20 @@ fn a_stop_in_mid_hand_over_ends_both() {
     assert_eq!(story.worker_actions(), [], "not while green is there");
     story.obeys(2);
     assert_eq!(story.worker_actions(), [Action::Exit]);
+}
+
+#[test]
+fn two_that_would_wire_more_than_the_device_may_are_replaced_one_after_the_other() {
+    let wires = |gib| Some(Wiring { limit_bytes: gib * GIB, device_bytes: 56 * GIB });
+    let mode = |wiring| {
+        let mut story = Story::roomy_and_wires(|_| {}, wiring);
+        story.probed(1, Vitals { footprint_bytes: Some(30 * GIB), ..Vitals::default() });
+        let plan = story.asks(Verb::Restart { mode: RestartAsked::Auto, plan: true, no_wait: false });
+        story.message(plan).to_owned()
+    };
+    assert!(mode(wires(28)).starts_with("overlap: 2 × 30.0 GiB"), "{}", mode(wires(28)));
+    let denied = "sequential: both would wire 2 × 30.0 GiB = 60.0 GiB, and the device's working set is 56.0 GiB";
+    assert!(mode(wires(30)).starts_with(denied), "{}", mode(wires(30)));
 }
 
 #[test]
