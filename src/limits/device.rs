@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn what_the_worker_says_is_taken_and_anything_else_is_nothing() {
-        let machine = r#"{"gpu":true,"unified":true,"can_wire":true,"total_bytes":9,"limited_by_group":false,"working_set":{"bytes":7,"source":"reported"}}"#;
+        let machine = r#"{"gpu":true,"unified":true,"can_wire":true,"total_bytes":9,"outside_bytes":0,"working_set":{"bytes":7,"source":"reported"}}"#;
         let (_folder, good) = worker(&format!("[ \"$1\" = --machine ] && echo '{machine}'"));
         assert_eq!(ask(&good), Some(Reported { working_set: Some(7), gpu: Some(true) }));
         for script in ["echo nonsense", "exit 3", ":"] {

@@ -65,7 +65,7 @@ pub fn machine(device: Device, reported: Reported) -> Result<Machine, MachineErr
         unified: true,
         can_wire: true,
         total_bytes: allowed.unwrap_or(total),
-        limited_by_group: allowed.is_some(),
+        outside_bytes: allowed.map_or(0, |limit| total - limit),
         working_set: gpu.then_some(set),
     })
 }

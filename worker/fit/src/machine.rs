@@ -20,8 +20,9 @@ pub struct Machine {
     pub can_wire: bool,
     /// Memory the model lives in: the machine's, or what its control group allows of it.
     pub total_bytes: u64,
-    /// True where a control group allows less than the machine has.
-    pub limited_by_group: bool,
+    /// What the machine has beyond that, out of the control group's reach; 0 where no group sets a limit.
+    #[serde(default)]
+    pub outside_bytes: u64,
     /// The device's largest recommended working set (Metal).
     pub working_set: Option<WorkingSet>,
 }
@@ -57,10 +58,11 @@ impl WorkingSet {
 }
 
 impl Machine {
-    /// Bytes left to the system and everything else.
+    /// Bytes left to the system and everything else. The system lives outside a control group, so what is there counts as
+    /// left to it.
     #[must_use]
     pub fn reserve_bytes(&self) -> u64 {
-        (8 * GIB).max(self.total_bytes / 100 * 12)
+        (8 * GIB).saturating_sub(self.outside_bytes).max(self.total_bytes / 100 * 12)
     }
 
     /// Bytes of the working set, if the device has such a thing.
@@ -127,7 +129,7 @@ impl Machine {
     /// `memory`, or what limits it.
     #[must_use]
     pub const fn memory_word(&self) -> &'static str {
-        if self.limited_by_group { "memory of the control group" } else { "memory" }
+        if self.outside_bytes > 0 { "memory of the control group" } else { "memory" }
     }
 }
 
@@ -145,7 +147,7 @@ pub(crate) mod tests {
             unified: true,
             can_wire: true,
             total_bytes: bytes(total_gib),
-            limited_by_group: false,
+            outside_bytes: 0,
             working_set: Some(WorkingSet { bytes: bytes(recommended_gib), source: Source::Reported }),
         }
     }
@@ -168,6 +170,19 @@ pub(crate) mod tests {
         assert!(linux(512).reserve_bytes() > 61 * GIB);
         assert_eq!(linux(64).memory_limit(), 56 * GIB);
         assert_eq!(linux(8).memory_limit(), 4 * GIB);
+    }
+
+    #[test]
+    fn a_control_group_need_not_keep_what_the_system_has_outside() {
+        let group = |gib, outside| Machine { outside_bytes: outside * GIB, ..linux(gib) };
+        assert_eq!(group(2, 22).wired_limit(GIB), GIB);
+        assert_eq!(
+            group(2, 22).memory_limit_sum().to_string(),
+            "memory_limit 1.8 GiB = memory of the control group 2.0 − reserve 0.2"
+        );
+        // Nearly all of the machine: the system still needs its part.
+        assert_eq!(group(20, 4).reserve_bytes(), 4 * GIB);
+        assert_eq!(group(64, 1).reserve_bytes(), 64 * GIB / 100 * 12);
     }
 
     #[test]

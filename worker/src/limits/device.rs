@@ -18,7 +18,7 @@ pub(super) fn ask(gpu: bool) -> Machine {
         unified,
         can_wire: unified && (gpu || cfg!(target_os = "linux")),
         total_bytes: allowed.unwrap_or(total),
-        limited_by_group: allowed.is_some(),
+        outside_bytes: allowed.map_or(0, |limit| total.saturating_sub(limit)),
         working_set: recommended.map(|bytes| WorkingSet { bytes, source: Source::Reported }),
     }
 }

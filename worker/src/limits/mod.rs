@@ -194,7 +194,7 @@ mod tests {
             unified: true,
             can_wire: true,
             total_bytes: 64 * GIB,
-            limited_by_group: false,
+            outside_bytes: 0,
             working_set: Some(WorkingSet { bytes: 51 * GIB, source: Source::Reported }),
         };
         let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/tiny-4bit");
