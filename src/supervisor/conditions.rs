@@ -78,10 +78,12 @@ pub(super) fn judge(condition: &Condition, sample: &Sample, known: &Known, engag
     // The one that lets go is only worth a word where the other would not hold.
     let acting = resolve(&condition.threshold, metric, sample, known).ok().filter(|acting| clearing && beyond(*acting));
     let (limit, clearing) = acting.map_or((limit, clearing), |acting| (acting, false));
-    let relation = match value.partial_cmp(&limit) {
-        Some(std::cmp::Ordering::Greater) => "over",
-        Some(std::cmp::Ordering::Less) => "under",
-        Some(std::cmp::Ordering::Equal) | None => "at",
+    let relation = match (value.partial_cmp(&limit), condition.side) {
+        (Some(std::cmp::Ordering::Greater), _) => "over",
+        (Some(std::cmp::Ordering::Less), _) => "under",
+        // Neither side of the line counts as beyond it, which `at` would leave open.
+        (Some(std::cmp::Ordering::Equal) | None, Side::Above) => "not over",
+        (Some(std::cmp::Ordering::Equal) | None, Side::Below) => "not under",
     };
     let which = if clearing { "its clearing " } else { "" };
     let words = format!("{metric} {}, {relation} {which}{}", quantity(value, metric), quantity(limit, metric));
@@ -132,9 +134,23 @@ pub fn quantity(value: f64, metric: Metric) -> String {
         Unit::Bytes => bytes(value),
         Unit::BytesPerSecond => format!("{}/s", bytes(value)),
         Unit::Percent => format!("{value:.1} %"),
+        // What lasts longer than two minutes is told like every other span of time, what is shorter with its tenths.
+        Unit::Seconds if value >= 120.0 => lasting(Duration::try_from_secs_f64(value).unwrap_or(Duration::MAX)),
         Unit::Seconds => format!("{value:.1} s"),
         Unit::Count => format!("{value}"),
         Unit::PerSecond => format!("{value:.1}/s"),
+    }
+}
+
+/// `45 s`, `31 min`, `3 h 44 min`: a span of time in whole units, rounded down.
+#[must_use]
+pub fn lasting(span: Duration) -> String {
+    let seconds = span.as_secs();
+    match (seconds, seconds / 60 % 60) {
+        (0..120, _) => format!("{seconds} s"),
+        (120..7200, _) => format!("{} min", seconds / 60),
+        (_, 0) => format!("{} h", seconds / 3600),
+        (_, minutes) => format!("{} h {minutes} min", seconds / 3600),
     }
 }
 

@@ -197,7 +197,10 @@ impl Standing {
             let never = self.rule.when.iter().find_map(|condition| conditions::unreachable(condition, known));
             let (state, outlook) = match never {
                 Some(why) => (RuleState::Off, format!("can never act: {why}")),
-                None => (RuleState::Inactive, format!("would act after {} s", self.rule.dwell.as_secs())),
+                None => {
+                    let dwell = conditions::lasting(self.rule.dwell);
+                    (RuleState::Inactive, format!("would act after {dwell}: {}", ladder(&self.rule.actions)))
+                }
             };
             self.let_go(state, format!("{words}; {outlook}"));
             return None;
@@ -209,20 +212,23 @@ impl Standing {
         let held = self.holding_since.map_or(Duration::ZERO, |since| now - since);
         if held < self.rule.dwell {
             self.state = RuleState::Pending;
-            let left = (self.rule.dwell - held).as_secs();
-            self.explain = format!("{words} for {} s; acts in {left} s", held.as_secs());
+            let (held, left) = (conditions::lasting(held), conditions::lasting(self.rule.dwell - held));
+            self.explain = format!("{words} for {held}; acts in {left}: {}", self.next_step());
             return None;
         }
         if let Some(fired) = self.last_fired
             && now - fired < self.rule.cooldown
         {
             self.state = RuleState::Cooldown;
-            let left = (self.rule.cooldown - (now - fired)).as_secs();
-            self.explain = format!("{words}; acted, may act again in {left} s");
+            let left = conditions::lasting(self.rule.cooldown - (now - fired));
+            self.explain = match self.is_vain() {
+                true => format!("{words}; acted, gives up in {left} unless it clears"),
+                false => format!("{words}; acted, may act again in {left}: {}", self.next_step()),
+            };
             return None;
         }
-        let action = *self.rule.actions.get(self.step).or(self.rule.actions.last())?;
-        if self.last_steps == VAIN_MOST && action != Action::Refuse {
+        let action = self.next()?;
+        if self.is_vain() {
             self.parked = true;
             self.state = RuleState::Off;
             let vain = match action {
@@ -237,13 +243,27 @@ impl Standing {
         self.last_steps = (self.last_steps + u32::from(self.step == self.rule.actions.len())).min(VAIN_MOST);
         self.last_fired = Some(now);
         self.state = RuleState::Firing;
-        self.explain = format!("{words} for {} s", held.as_secs());
+        self.explain = format!("{words} for {}", conditions::lasting(held));
         Some(Fired {
             rule: self.rule.name.clone(),
             action,
             why: self.explain.clone(),
             break_streams_after: self.rule.break_streams_after,
         })
+    }
+
+    /// What is done next.
+    fn next(&self) -> Option<Action> {
+        self.rule.actions.get(self.step).or(self.rule.actions.last()).copied()
+    }
+
+    fn next_step(&self) -> &'static str {
+        self.next().map_or("nothing", action_name)
+    }
+
+    /// True when the last step was taken as often as it is tried. A refusal goes on until the rule clears.
+    fn is_vain(&self) -> bool {
+        self.last_steps == VAIN_MOST && self.next() != Some(Action::Refuse)
     }
 
     fn let_go(&mut self, state: RuleState, explain: String) {
@@ -255,6 +275,11 @@ impl Standing {
         self.state = state;
         self.explain = explain;
     }
+}
+
+/// Every step by name, in order.
+fn ladder(actions: &[Action]) -> String {
+    actions.iter().map(|action| action_name(*action)).collect::<Vec<_>>().join(", then ")
 }
 
 #[cfg(test)]

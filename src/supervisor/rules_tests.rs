@@ -84,7 +84,7 @@ fn explanations_carry_units() {
     let mut book = book(vec![Action::Warn]);
     book.evaluate(&cache(600.0), Mono(0));
     let explain = book.views().next().map(|view| view.2.to_owned()).unwrap();
-    assert_eq!(explain, "mlx.cache 600 B, under 1000 B; would act after 3 s");
+    assert_eq!(explain, "mlx.cache 600 B, under 1000 B; would act after 3 s: warn");
 }
 
 #[test]
@@ -117,6 +117,30 @@ fn what_did_not_help_three_times_is_not_done_a_fourth_time() {
         .map(|fired| fired.action)
         .collect();
     assert_eq!(again, [Action::ClearCache], "it has cleared, so the ladder begins anew");
+}
+
+#[test]
+fn explanations_name_the_step_that_comes_next() {
+    let mut book = book(vec![Action::ClearCache, Action::Canary]);
+    let mut told = |second: u64, value: f64| {
+        book.evaluate(&cache(value), Mono(second * 1000));
+        book.views().next().map(|view| view.2.to_owned()).unwrap()
+    };
+    assert_eq!(told(0, 1000.0), "mlx.cache 1000 B, not over 1000 B; would act after 3 s: clear-cache, then canary");
+    assert_eq!(told(1, 2000.0), "mlx.cache 2.0 KiB, over 1000 B for 0 s; acts in 3 s: clear-cache");
+    assert_eq!(told(4, 2000.0), "mlx.cache 2.0 KiB, over 1000 B for 3 s");
+    let told: Vec<String> = (5..38).map(|second| told(second, 2000.0)).collect();
+    assert_eq!(told[0], "mlx.cache 2.0 KiB, over 1000 B; acted, may act again in 9 s: canary");
+    assert_eq!(told[32], "mlx.cache 2.0 KiB, over 1000 B; acted, gives up in 7 s unless it clears");
+}
+
+#[test]
+fn spans_are_told_in_the_units_people_use() {
+    let lasting = |seconds| conditions::lasting(Duration::from_secs(seconds));
+    let told = [0, 119, 120, 1860, 7200, 13_489].map(lasting);
+    assert_eq!(told, ["0 s", "119 s", "2 min", "31 min", "2 h", "3 h 44 min"]);
+    assert_eq!(conditions::quantity(13_489.0, Metric::WorkerUptime), "3 h 44 min");
+    assert_eq!(conditions::quantity(0.4, Metric::LatencyTtftP50), "0.4 s");
 }
 
 #[test]
@@ -175,7 +199,7 @@ fn a_percentile_counts_once_a_quarter_of_its_time_is_recorded() {
     book.learn(learned(1000.0, WEEK));
     assert_eq!(
         said(&mut book, 1099.0),
-        (RuleState::Inactive, "mlx.cache 1.1 KiB, under 1.1 KiB; would act after 3 s".to_owned())
+        (RuleState::Inactive, "mlx.cache 1.1 KiB, under 1.1 KiB; would act after 3 s: warn".to_owned())
     );
 }
 

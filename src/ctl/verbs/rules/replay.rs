@@ -113,7 +113,8 @@ fn replay(reader: &Reader, config: &Config, span: Span, now: Wall) -> Result<Rep
 
 fn told(replay: &Replay, now: Now) -> String {
     let recorded = crate::ctl::render::quantity::whole_span(replay.recorded_s as f64);
-    let mut text = format!("{recorded} are recorded since {}\n\n", now.clock(&replay.since));
+    let mut text = format!("{recorded} of the time since {} are recorded; ", now.clock(&replay.since));
+    text.push_str("nothing is carried out, so what would have helped goes on here\n\n");
     let line = |rule: &Outcome| match rule.fired {
         0 => vec![rule.name.clone(), "never".to_owned(), rule.explain.clone()],
         times => vec![rule.name.clone(), plural(times as u64, "time", "times"), String::new()],
