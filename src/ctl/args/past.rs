@@ -11,6 +11,9 @@ use crate::supervisor::Wall;
 /// `rules`.
 #[derive(Debug, ClapArgs)]
 pub struct RulesArgs {
+    /// Say of each rule what it watches, when it acts, what it does, and what that means
+    #[arg(long, conflicts_with = "replay")]
+    pub explain: bool,
     /// Tell when the rules of mlxsup.toml would have acted since then, such as 7d, by the recorded history
     #[arg(long, value_name = "WHEN", value_parser = instant)]
     pub replay: Option<Wall>,

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::in_force;
 use crate::config::{self, Config, action_name};
 use crate::ctl::args::Facts;
+use crate::ctl::control::Control;
 use crate::ctl::failure::{ExitStatus, Failure, Kind};
 use crate::ctl::home::Home;
 use crate::ctl::render::quantity::{Now, plural};
@@ -51,8 +53,14 @@ struct Firing {
 }
 
 /// Prints when which rule would have acted.
-pub fn run(since: Wall, facts: Facts, home: &Home, terminal: &mut Terminal) -> Result<ExitStatus, Failure> {
-    let config = config::load(&home.config_file())
+pub async fn run(
+    since: Wall,
+    facts: Facts,
+    home: &Home,
+    control: &Control,
+    terminal: &mut Terminal,
+) -> Result<ExitStatus, Failure> {
+    let mut config = config::load(&home.config_file())
         .map_err(|error| Failure::new(Kind::Configuration, error.to_string().trim_end()))?;
     let now = wall();
     let begins = Wall(now.0.saturating_sub(crate::supervisor::time::millis(Resolution::TenSeconds.kept())));
@@ -64,6 +72,7 @@ pub fn run(since: Wall, facts: Facts, home: &Home, terminal: &mut Terminal) -> R
     if since < begins {
         terminal.say("Samples are kept finely enough for 8 days; the replay begins there")?;
     }
+    config.rules = in_force::rules(&config, control).await;
     let replay = replay(&reader, &config, span, now).map_err(unreadable)?;
     if facts.json {
         let text = serde_json::to_vec(&replay)
