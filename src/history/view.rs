@@ -19,8 +19,13 @@ pub const MARKED: [&str; 7] =
 const MARKS_MAX: usize = 1000;
 
 /// What is shown where no metric is named.
-pub const OVERVIEW: [Metric; 4] =
-    [Metric::WorkerFootprint, Metric::WorkerCompressed, Metric::SystemUsed, Metric::SystemSwapUsed];
+pub const OVERVIEW: [Metric; 5] = [
+    Metric::WorkerFootprint,
+    Metric::WorkerCompressed,
+    Metric::SystemUsed,
+    Metric::SystemCompressed,
+    Metric::SystemSwapUsed,
+];
 
 /// Curves of one span, and what happened in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

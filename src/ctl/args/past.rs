@@ -45,9 +45,9 @@ pub struct HistoryArgs {
     /// Show these metrics, such as worker.footprint,mlx.cache [default: an overview]
     #[arg(short, long, value_name = "NAMES", value_delimiter = ',', value_parser = crate::history::view::metric)]
     pub metric: Vec<Metric>,
-    /// Begin this long ago, such as 90m or 7d, or at an instant
-    #[arg(long, value_name = "WHEN", default_value = "24h", value_parser = instant)]
-    pub since: Wall,
+    /// Begin this long ago, such as 90m or 7d, or at an instant [default: 24h, or where the history begins]
+    #[arg(long, value_name = "WHEN", value_parser = instant)]
+    pub since: Option<Wall>,
     /// End at an instant, or this long ago [default: now]
     #[arg(long, value_name = "WHEN", value_parser = instant)]
     pub until: Option<Wall>,

@@ -53,6 +53,10 @@ pub fn charts(view: &HistoryView, columns: Option<usize>, now: Now, paint: Paint
             text.push_str(&format!("{:MARGIN$}{}\n\n", "", paint.dim("nothing recorded; not reported here")));
             continue;
         }
+        if is_nothing(curve) {
+            text.push('\n');
+            continue;
+        }
         let stretch = |(at, lowest, mean, highest): &(i64, f64, f64, f64)| Stretch {
             from: share(*at as f64),
             until: share((*at + view.step_s) as f64),
@@ -88,14 +92,20 @@ fn curve_unit(curve: &CurveView) -> crate::memory::Unit {
     curve.metric.parse().map_or(crate::memory::Unit::Count, Metric::unit)
 }
 
+/// True for a curve that lies on its foot from end to end: nothing that a drawing could add.
+fn is_nothing(curve: &CurveView) -> bool {
+    curve.points.iter().all(|(_, lowest, _, highest)| *lowest == 0.0 && *highest == 0.0)
+}
+
 /// The metric, what people call it, its last value and its range.
 fn heading(curve: &CurveView, paint: Paint) -> String {
     let name = curve.metric.parse().map_or("", words);
     let unit = curve_unit(curve);
     let lowest = curve.points.iter().map(|point| point.1).fold(f64::INFINITY, f64::min);
     let highest = curve.points.iter().map(|point| point.3).fold(f64::NEG_INFINITY, f64::max);
-    let said = curve.points.last().map_or_else(String::new, |last| {
-        format!("  last {}, {} to {}", number(last.2, unit), number(lowest, unit), number(highest, unit))
+    let said = curve.points.last().map_or_else(String::new, |last| match is_nothing(curve) {
+        true => format!("  {} all the time", number(0.0, unit)),
+        false => format!("  last {}, {} to {}", number(last.2, unit), number(lowest, unit), number(highest, unit)),
     });
     format!("{}  {name}{}\n", paint.bold(&curve.metric), paint.dim(&said))
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::ctl::args::HistoryArgs;
 use crate::ctl::failure::{ExitStatus, Failure, Kind};
@@ -14,6 +15,7 @@ use crate::daemon::clock::{rfc3339, wall};
 use crate::history::view::{self, HistoryView, OVERVIEW};
 use crate::history::{HistoryError, Query, Reader, Span};
 use crate::supervisor::Wall;
+use crate::supervisor::time::millis;
 
 /// Steps of a curve in JSON.
 const STEPS: u32 = 500;
@@ -21,19 +23,27 @@ const STEPS: u32 = 500;
 /// Steps of a curve in a picture: one for every dot or two.
 const PICTURE_STEPS: u32 = 1000;
 
+/// What is shown where nobody says since when, and the least of it.
+const DAY: Duration = Duration::from_secs(86_400);
+const SHORTEST: Duration = Duration::from_secs(600);
+
 /// Draws, or writes what was asked for.
 pub fn run(args: &HistoryArgs, home: &Home, terminal: &mut Terminal) -> Result<ExitStatus, Failure> {
     let now = wall();
-    let span = Span { from: args.since, until: args.until.unwrap_or(Wall(now.0 + 1)) };
-    if span.from >= span.until {
-        return Err(Failure::new(Kind::Usage, "--since is not before --until"));
-    }
     let metrics = if args.metric.is_empty() { OVERVIEW.to_vec() } else { args.metric.clone() };
     let file = home.history();
     let Some(reader) = Reader::open(&file).map_err(unreadable)? else {
         return Err(Failure::new(Kind::Usage, format!("nothing is recorded in `{}`", home.path.display()))
             .hint("no daemon has run in this home; name another with --home"));
     };
+    let from = match args.since {
+        Some(since) => since,
+        None => usual(now, reader.oldest().map_err(unreadable)?),
+    };
+    let span = Span { from, until: args.until.unwrap_or(Wall(now.0 + 1)) };
+    if span.from >= span.until {
+        return Err(Failure::new(Kind::Usage, "--since is not before --until"));
+    }
     let read = |steps| {
         let query = Query { metrics: metrics.clone(), span, steps };
         view::read(&reader, &query, now).map_err(unreadable)
@@ -68,6 +78,13 @@ pub fn run(args: &HistoryArgs, home: &Home, terminal: &mut Terminal) -> Result<E
         return show(&view, terminal);
     }
     Ok(ExitStatus::Ok)
+}
+
+/// Where the curves begin if nobody says: a day ago. A younger history would be a stroke at the right edge, so that one is
+/// shown from its own beginning.
+fn usual(now: Wall, oldest: Option<Wall>) -> Wall {
+    let ago = |span: Duration| Wall(now.0.saturating_sub(millis(span)));
+    oldest.map_or(ago(DAY), |oldest| oldest.clamp(ago(DAY), ago(SHORTEST)))
 }
 
 fn show(view: &HistoryView, terminal: &mut Terminal) -> Result<ExitStatus, Failure> {
@@ -106,5 +123,20 @@ pub fn unreadable(error: HistoryError) -> Failure {
     match hint {
         Some(hint) => failure.hint(hint),
         None => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_young_history_fills_the_picture_and_an_old_one_shows_a_day() {
+        let now = Wall(1_800_000_000_000);
+        let ago = |seconds: u64| Wall(now.0 - seconds * 1000);
+        let begins = |oldest| usual(now, oldest);
+        assert_eq!([begins(None), begins(Some(ago(7 * 86_400)))], [ago(86_400); 2]);
+        assert_eq!(begins(Some(ago(9_900))), ago(9_900));
+        assert_eq!(begins(Some(ago(21))), ago(600), "room for the numbers of the axis");
     }
 }
