@@ -21,6 +21,10 @@ const LEAST_CACHE: u64 = 512 * MIB;
 const MOST_CACHE: u64 = 2 * GIB;
 /// Share of the machine in use from which `system-memory` warns, percent.
 const SYSTEM_PERCENT: u64 = 94;
+/// Share up to which history may raise that, percent: above it the warning would come too late or never.
+const SYSTEM_PERCENT_MOST: u64 = 98;
+/// Compressed bytes of the worker from which `cold-weights` acts.
+const COLD: u64 = 2 * GIB;
 
 /// Numbers for the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -121,7 +125,8 @@ impl Circumstances<'_> {
             tokens => format!("{slots} requests of {} tokens each fit at once", count(tokens)),
         };
         let most = budget.slots.max(1);
-        if let Some(active) = self.observed.trusted(self.observed.active) {
+        // Days without requests say nothing about how many come at once.
+        if let Some(active) = self.observed.trusted(self.observed.active).filter(|active| *active > 0.0) {
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped first")]
             let busy = active.ceil().clamp(0.0, 1024.0) as u32;
             let value = (busy + 1).clamp(1, most);
@@ -190,11 +195,13 @@ impl Circumstances<'_> {
 
     fn rules(&self, budget: &Budget, cache_limit: &Derivation) -> Vec<RuleAdvice> {
         let machine = self.question.machine;
-        let compressed =
-            self.observed.trusted(self.observed.compressed_bytes).map(tenth_more).filter(|bytes| *bytes > 2 * GIB);
+        let most = most_compressed(budget);
+        let compressed = self.observed.trusted(self.observed.compressed_bytes).map(tenth_more);
+        let compressed = compressed.filter(|bytes| *bytes > COLD && *bytes <= most);
         let used = self.observed.trusted(self.observed.used_bytes).map(tenth_more);
         let of_memory = machine.total_bytes / 100 * SYSTEM_PERCENT;
-        let used = used.map(|used| used.min(machine.total_bytes / 100 * 98)).filter(|used| *used > of_memory);
+        let most_used = machine.total_bytes / 100 * SYSTEM_PERCENT_MOST;
+        let used = used.map(|used| used.min(most_used)).filter(|used| *used > of_memory);
         let plain = |name: &str, bytes: u64, word: &str| Derivation::of(name, bytes, vec![Term::plus(word, bytes)]);
         let p99 = "99th percentile and a tenth";
         vec![
@@ -210,6 +217,7 @@ impl Circumstances<'_> {
                 name: "system-memory",
                 metric: "system.used",
                 above: match used {
+                    Some(used) if used == most_used => plain("system-memory", used, "98 % of memory, the most"),
                     Some(used) => plain("system-memory", used, p99),
                     None => plain("system-memory", of_memory, "94 % of memory"),
                 },
@@ -222,9 +230,9 @@ impl Circumstances<'_> {
                 metric: "worker.compressed",
                 above: match compressed {
                     Some(bytes) => plain("cold-weights", bytes, p99),
-                    None => plain("cold-weights", 2 * GIB, "built in"),
+                    None => plain("cold-weights", COLD, "built in"),
                 },
-                clear_below: compressed.unwrap_or(2 * GIB) / 2,
+                clear_below: compressed.unwrap_or(COLD) / 2,
                 observed: compressed.is_some(),
                 never: None,
             },
@@ -265,8 +273,19 @@ impl Circumstances<'_> {
         if !self.observed.is_evidence() {
             warnings.push(match self.observed.seconds {
                 0 => "there is no history yet: tune again after a day of real work".to_owned(),
+                seconds @ 0..3600 => {
+                    format!("only {} min of history: tune again after a day of real work", seconds / 60)
+                }
                 seconds => format!("only {} h of history: tune again after a day of real work", seconds / 3600),
             });
+        }
+        let compressed = self.observed.trusted(self.observed.compressed_bytes);
+        if let Some(bytes) = compressed.filter(|bytes| tenth_more(*bytes) > most_compressed(budget)) {
+            warnings.push(format!(
+                "{} of the worker were compressed at the 99th percentile: these are its weights, so cold-weights stays as \
+                 built in; wire them",
+                spoken(bytes)
+            ));
         }
         warnings
     }
@@ -280,6 +299,12 @@ fn context(budget: &Budget) -> Reasoned {
         format!("of the model's {}: one request alone fits no more", count(own))
     };
     Reasoned { value: budget.context, because }
+}
+
+/// Up to here history may raise `cold-weights`: a process has some cold memory beside its model, but whoever learns from
+/// days on which a quarter of the weights lay in the compressor learns the very illness.
+fn most_compressed(budget: &Budget) -> u64 {
+    (budget.weights_bytes / 4).max(COLD)
 }
 
 const fn tenth_more(bytes: u64) -> u64 {
@@ -366,6 +391,28 @@ mod tests {
         let advice = circumstances(question, early).advice();
         assert!(advice.slots.value == 8 && advice.rules.iter().all(|rule| !rule.observed));
         assert!(advice.warnings.iter().any(|warning| warning.contains("only 1 h")), "{:?}", advice.warnings);
+    }
+
+    #[test]
+    fn days_on_which_the_weights_went_cold_teach_no_rule_to_bear_it() {
+        // The article's afternoon, every day: 15 GiB of the worker compressed, 60.7 of 64 GiB used.
+        let (machine, model) = (mac(64.0, 51.84), model(&qwen35_35b(), WEIGHTS_35B));
+        let gib = |count: f64| Some((count * GIB as f64) as u64);
+        let observed = Observed {
+            seconds: DAY,
+            compressed_bytes: gib(15.0),
+            used_bytes: gib(60.74),
+            kv_bytes: gib(1.0),
+            active: Some(0.0),
+            ..Observed::default()
+        };
+        let advice = circumstances(ask(&model, &machine, Engine::Native), observed).advice();
+        let rules: Vec<String> = advice.rules.iter().map(|rule| rule.above.to_string()).collect();
+        assert_eq!(advice.slots.value, 8, "nobody asked for anything");
+        assert_eq!(rules[2], "cold-weights 2.0 GiB = built in");
+        assert_eq!(rules[1], "system-memory 62.7 GiB = 98 % of memory, the most");
+        let [warning] = advice.warnings.as_slice() else { panic!("{:?}", advice.warnings) };
+        assert!(warning.starts_with("15.0 GiB of the worker were compressed at the 99th percentile"), "{warning}");
     }
 
     #[test]
