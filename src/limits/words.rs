@@ -27,13 +27,14 @@ pub fn sentences(resolved: &Resolved) -> Vec<Sentence> {
         Sentence { key: "worker.context", text: context(budget) },
         Sentence { key: "worker.memory.wired_limit", text: wired(resolved) },
         Sentence { key: "worker.memory.memory_limit", text: assumed(budget.memory_limit.to_string(), machine) },
-        Sentence { key: "pool", text: budget.pool.to_string() },
     ];
-    if let Some(bytes) = budget.too_big_by {
-        all.push(Sentence {
+    // What is left for requests is no sum where nothing is left: then the verdict has it.
+    match budget.too_big_by {
+        None => all.push(Sentence { key: "pool", text: budget.pool.to_string() }),
+        Some(bytes) => all.push(Sentence {
             key: "verdict",
             text: format!("the model is too big by {}: {}", spoken(bytes), budget.need),
-        });
+        }),
     }
     all
 }

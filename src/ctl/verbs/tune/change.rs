@@ -3,7 +3,7 @@
 //! Owns the reluctance: a key is only touched where the advice differs from what is in force by more than rounding, and
 //! never on a guess about the device.
 
-use mlxsup_fit::{Advice, Source};
+use mlxsup_fit::{Advice, Observed, Source};
 use serde_json::{Value, json};
 
 use crate::config::edit::{Edit, Written};
@@ -46,9 +46,10 @@ impl Change {
 }
 
 /// Everything that would change; empty when the configuration says it all, or when nothing fits anyway.
-pub(super) fn changes(config: &Config, resolved: &Resolved, advice: &Advice) -> Vec<Change> {
+pub(super) fn changes(config: &Config, resolved: &Resolved, advice: &Advice, observed: &Observed) -> Vec<Change> {
     let (worker, memory, budget) = (&config.worker, &config.worker.memory, &resolved.budget);
-    if budget.too_big_by.is_some() {
+    // A limit set by hand may hide that nothing fits: then the advice alone says so.
+    if budget.too_big_by.or(advice.budget.too_big_by).is_some() {
         return Vec::new();
     }
     let mut changes = Vec::new();
@@ -63,6 +64,8 @@ pub(super) fn changes(config: &Config, resolved: &Resolved, advice: &Advice) -> 
         if let Some(wanted) = &advice.wired_limit {
             let cap = resolved.machine.wired_cap();
             let (from, now) = match memory.wired_limit {
+                // Left alone until a day is recorded: a number that is guessed explains itself worse than `auto` does.
+                WiredLimit::Auto if is_guess(observed) => ("auto".to_owned(), Some(wanted.bytes)),
                 WiredLimit::Auto => ("auto".to_owned(), budget.wired_limit.as_ref().map(|limit| limit.bytes)),
                 WiredLimit::Bytes(bytes) => (format_size(bytes), Some(bytes)),
                 WiredLimit::Off => ("off".to_owned(), Some(wanted.bytes)),
@@ -93,6 +96,11 @@ pub(super) fn changes(config: &Config, resolved: &Resolved, advice: &Advice) -> 
     }
     changes.retain(|change| !is_same(change));
     changes
+}
+
+/// True where no history says how much KV is usual here, so that the wired limit rests on a guess.
+pub(super) fn is_guess(observed: &Observed) -> bool {
+    observed.trusted(observed.kv_bytes).is_none()
 }
 
 fn differs(now: Option<u64>, wanted: u64) -> bool {

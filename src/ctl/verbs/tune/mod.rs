@@ -32,7 +32,7 @@ pub async fn run(
     let resolved = limits::resolve(&config, reported::ask(control).await).map_err(|error| unknown(&error))?;
     let observed = evidence::observed(home, terminal)?;
     let advice = resolved.circumstances(&config, observed).advice();
-    let changes = change::changes(&config, &resolved, &advice);
+    let changes = change::changes(&config, &resolved, &advice, &observed);
     if args.facts.json {
         let document = json!({
             "schema": 1, "model": resolved.model.name, "machine": resolved.machine, "in_force": resolved.budget,
@@ -46,9 +46,13 @@ pub async fn run(
         terminal.print(pretty(document.to_string().as_bytes()))?;
         return Ok(ExitStatus::Ok);
     }
-    terminal.print(paper::paper(&config, &resolved, &advice, &changes, terminal.out_paint))?;
+    terminal.print(paper::paper(&config, &resolved, &advice, &observed, &changes, terminal.out_paint))?;
     for warning in &advice.warnings {
         terminal.say(&format!("{} {warning}", terminal.err_paint.warn("warning:")))?;
+    }
+    if advice.budget.too_big_by.is_some() {
+        terminal.say("Nothing is proposed for a model that does not fit; `mlxsupctl models` shows what does")?;
+        return Ok(ExitStatus::Ok);
     }
     if changes.is_empty() {
         terminal.say(&format!("Nothing to change in {}", file.display()))?;

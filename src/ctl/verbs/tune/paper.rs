@@ -1,17 +1,24 @@
 //! The sums, as somebody would write them on a sheet of paper.
 
-use mlxsup_fit::Advice;
 use mlxsup_fit::advice::{RuleAdvice, count};
 use mlxsup_fit::derivation::spoken;
+use mlxsup_fit::{Advice, Observed};
 
-use super::change::Change;
-use crate::config::Config;
+use super::change::{Change, is_guess};
+use crate::config::{Config, WiredLimit};
 use crate::ctl::render::table::Sheet;
 use crate::ctl::terminal::Paint;
 use crate::limits::{Resolved, words};
 
 /// The whole sheet.
-pub(super) fn paper(config: &Config, resolved: &Resolved, advice: &Advice, changes: &[Change], paint: Paint) -> String {
+pub(super) fn paper(
+    config: &Config,
+    resolved: &Resolved,
+    advice: &Advice,
+    observed: &Observed,
+    changes: &[Change],
+    paint: Paint,
+) -> String {
     let (model, budget) = (&resolved.model, &advice.budget);
     // Sums are compared line by line: they are never wrapped.
     let mut sheet = Sheet::new(paint, None);
@@ -19,9 +26,21 @@ pub(super) fn paper(config: &Config, resolved: &Resolved, advice: &Advice, chang
     sheet.row("machine", words::machine(&resolved.machine));
     sheet.row("", "");
     sheet.row("memory", advice.memory_limit.to_string());
+    if budget.too_big_by.is_some() {
+        // Limits, slots and thresholds of a model that never starts would only hide that.
+        sheet.row("", format!("the model {}", budget.need));
+        return sheet.finish();
+    }
     sheet.row("", budget.pool.to_string());
     if let Some(wired) = &advice.wired_limit {
         sheet.row("wired", wired.to_string());
+        let auto = budget.wired_limit.as_ref().filter(|auto| auto.bytes != wired.bytes);
+        if let (Some(auto), WiredLimit::Auto) = (auto, config.worker.memory.wired_limit)
+            && is_guess(observed)
+        {
+            let auto = spoken(auto.bytes);
+            sheet.row("", format!("left at \"auto\", {auto}, until a day of history tells the usual KV"));
+        }
     } else {
         sheet.row("wired", "wired_limit off");
     }
@@ -31,11 +50,12 @@ pub(super) fn paper(config: &Config, resolved: &Resolved, advice: &Advice, chang
         0 => String::new(),
         bytes => format!(", a request {} besides", spoken(bytes)),
     };
-    sheet.row("requests", format!("a token costs {} KiB{state}", kib(budget.kv_bytes_per_token)));
+    let costs = format!("a token costs {} KiB of KV cache{state}", kib(budget.kv_bytes_per_token));
+    sheet.row("requests", costs);
     let rooms = budget.rooms.iter().map(|room| format!("{} × {}", room.slots, count(room.context)));
     match rooms.collect::<Vec<_>>().as_slice() {
         [] => sheet.row("", "none fits"),
-        rooms => sheet.row("", format!("at once fit {} tokens", rooms.join(", "))),
+        rooms => sheet.row("", format!("at once fit {} tokens, the scratch of one included", rooms.join(", "))),
     }
     sheet.row("slots", format!("{}: {}", advice.slots.value, advice.slots.because));
     sheet.row("context", format!("{}: {}", count(advice.context.value), advice.context.because));
