@@ -149,6 +149,14 @@ pub fn judge(versions: &Versions) -> Vec<Finding> {
     findings
 }
 
+/// The search's own words without the folders it went through, which fill a screen, and without the advice that follows here.
+fn without_path(why: &str) -> String {
+    match why.split_once(" (") {
+        Some((looked, rest)) if rest.contains(") has mlx-lm") => format!("{looked} has mlx-lm"),
+        Some(_) | None => format!("no Python with mlx-lm: {why}"),
+    }
+}
+
 fn python(asked: Option<&Result<Vec<(String, String)>, String>>) -> Vec<Finding> {
     let finding = |level, code, what: String| Finding::new(Area::Versions, level, code, what);
     let found = match asked {
@@ -156,8 +164,8 @@ fn python(asked: Option<&Result<Vec<(String, String)>, String>>) -> Vec<Finding>
         Some(Ok(found)) => found,
         Some(Err(why)) => {
             return vec![
-                finding(Level::Problem, "no_mlx_lm", format!("no Python with mlx-lm: {why}"))
-                    .because("the worker cannot start")
+                finding(Level::Problem, "no_mlx_lm", without_path(why))
+                    .because("the worker cannot start; worker.python may name a Python elsewhere that has it")
                     .mended_by("python3 -m pip install mlx-lm"),
             ];
         }
@@ -232,5 +240,9 @@ mod tests {
         assert_eq!(with("0.31.2"), [(Level::Note, "mlx_aborts")]);
         let none = Versions { python: Some(Err("no python3 in PATH".to_owned())), ..same() };
         assert_eq!(judged(&none), [(Level::Problem, "no_mlx_lm")]);
+        let searched =
+            "no python3 in PATH (/a:/b) has mlx-lm; pip install mlx-lm, or set worker.python to one that has it";
+        assert_eq!(without_path(searched), "no python3 in PATH has mlx-lm");
+        assert_eq!(without_path("no such file (2)"), "no Python with mlx-lm: no such file (2)");
     }
 }
