@@ -6,6 +6,15 @@ use insta::assert_snapshot;
 
 use super::hub::{Shop, llama};
 
+#[test]
+fn what_comes_next_names_the_home_that_was_named() {
+    let shop = Shop::stocked();
+    let home = shop.home.path().join("other");
+    let screen = shop.run(&["--home", home.to_str().unwrap(), "init"]);
+    assert!(screen.contains("`mlxsupctl --home [HOME]/other install`"), "{screen}");
+    assert!(screen.contains("`mlxsupd --home [HOME]/other`"), "{screen}");
+}
+
 fn mode(shop: &Shop, file: &str) -> u32 {
     std::fs::metadata(shop.home.path().join(file)).unwrap().permissions().mode() & 0o777
 }

@@ -13,7 +13,7 @@ use crate::config;
 use crate::ctl::args::InitArgs;
 use crate::ctl::control::Control;
 use crate::ctl::failure::{ExitStatus, Failure, Kind};
-use crate::ctl::home::Home;
+use crate::ctl::home::{Home, Source};
 use crate::ctl::render::fits;
 use crate::ctl::render::json::pretty;
 use crate::ctl::reported;
@@ -66,7 +66,11 @@ pub async fn run(
         let too_big = mlxsup_fit::derivation::spoken(bytes);
         terminal.say(&format!("{} the model is too big by {too_big}", terminal.err_paint.warn("warning:")))?;
     }
-    terminal.say("`mlxsupctl install` runs it from every login on; `mlxsupd` runs it in this terminal")?;
+    // A home that was named on the command line must be named again, or the next command means another one.
+    let named = if home.source == Source::Flag { format!(" --home {}", root.display()) } else { String::new() };
+    terminal.say(&format!(
+        "`mlxsupctl{named} install` runs it from every login on; `mlxsupd{named}` runs it in this terminal"
+    ))?;
     Ok(ExitStatus::Ok)
 }
 
