@@ -107,7 +107,7 @@ fn judge(id: Id, track: &Track<'_>, grounds: &Grounds<'_>, verdict: &mut Verdict
             match code.as_str() {
                 "engine_error" if begun && deaths > 0 && !grounds.continues => verdict.broken += 1,
                 "poisoned" if in_vain > 1 && (grounds.continues || !begun) => {
-                    *verdict.errors.entry(code.clone()).or_default() += 1
+                    *verdict.errors.entry(code.clone()).or_default() += 1;
                 }
                 _ => {
                     *verdict.errors.entry(code.clone()).or_default() += 1;
