@@ -170,7 +170,7 @@ pub struct LoadView {
 }
 
 /// The queue's facts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct QueueView {
     /// Admitted, not assigned.
     pub waiting: usize,
@@ -178,6 +178,9 @@ pub struct QueueView {
     pub active: usize,
     /// Sequences the worker takes at once; 0 while unknown.
     pub slots: u32,
+    /// How long the oldest of those waits that no worker has had yet, seconds.
+    #[serde(default)]
+    pub oldest_wait_s: Option<f64>,
 }
 
 /// A hand-over under way.

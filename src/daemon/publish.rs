@@ -60,6 +60,7 @@ pub fn status(core: &Snapshot, around: &Surroundings<'_>, now: Now) -> Status {
             waiting: core.waiting,
             active: core.active,
             slots: core.worker.as_ref().map_or(0, Worker::slots),
+            oldest_wait_s: core.oldest_admitted_at.map(|at| seconds(now.mono - at)),
         },
         handover: core.handover.as_ref().map(|handover| HandoverView {
             strategy: if handover.overlap { "overlap" } else { "sequential" }.to_owned(),

@@ -102,6 +102,12 @@ impl Queue {
         self.interrupted.values().map(|entry| entry.id)
     }
 
+    /// The fresh request that came first.
+    #[must_use]
+    pub fn oldest_fresh(&self) -> Option<RequestId> {
+        self.fresh.first_key_value().map(|(_, entry)| entry.id)
+    }
+
     /// The fresh request whose turn it is.
     #[must_use]
     pub fn next_fresh(&self, opening: Opening) -> Option<RequestId> {

@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub worker: Option<Worker>,
     /// Requests that wait.
     pub waiting: usize,
+    /// Since when the oldest of them waits that no worker has had yet.
+    pub oldest_admitted_at: Option<Mono>,
     /// Requests that hold a slot.
     pub active: usize,
     /// A hand-over under way.
@@ -253,6 +255,7 @@ impl Supervisor {
             cause: self.cause(state),
             worker: self.worker.clone(),
             waiting: self.requests.queue().len(),
+            oldest_admitted_at: self.requests.oldest_fresh().map(|request| request.admitted_at),
             active: self.running(),
             handover: (state == State::Handover).then(|| self.handover()),
             drain: self.drain.as_ref().filter(|drain| !drain.complete).map(|drain| DrainCounts {

@@ -88,6 +88,12 @@ impl RequestTable {
         &self.queue
     }
 
+    /// The one that has waited longest of those that were never assigned.
+    #[must_use]
+    pub fn oldest_fresh(&self) -> Option<&Request> {
+        self.get(self.queue.oldest_fresh()?)
+    }
+
     /// What is served before this one; `None` if it does not wait.
     pub fn ahead(&mut self, id: RequestId) -> Option<Ahead> {
         let waits = |request: &Request| !matches!(request.place, Place::Running { .. });

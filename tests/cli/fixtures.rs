@@ -47,7 +47,7 @@ pub fn serving() -> Status {
         cause: None,
         daemon: DaemonView { pid: 812, version: "0.1.0".to_owned(), uptime_s: 273_600, epoch: 12 },
         worker: Some(worker("ready")),
-        queue: QueueView { waiting: 1, active: 2, slots: 4 },
+        queue: QueueView { waiting: 1, active: 2, slots: 4, oldest_wait_s: Some(3.2) },
         handover: None,
         memory,
         schedules: vec![
@@ -170,7 +170,7 @@ pub fn starting() -> Status {
         state: State::Starting,
         worker: Some(loading(12.3)),
         cause: cause("loading", "the first worker is loading", None),
-        queue: QueueView { waiting: 3, active: 0, slots: 0 },
+        queue: QueueView { waiting: 3, active: 0, slots: 0, oldest_wait_s: Some(3.2) },
         last_restart: None,
         last_failure: None,
         ..serving()

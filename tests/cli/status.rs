@@ -52,7 +52,7 @@ fn starting_after_a_crash() {
         "mlxsupctl restart",
     );
     status.cause.as_mut().unwrap().retry_at = Some(fixtures::from_now(26 * 60));
-    status.queue = QueueView { waiting: 10, active: 0, slots: 4 };
+    status.queue = QueueView { waiting: 10, active: 0, slots: 4, oldest_wait_s: Some(3.2) };
     assert_snapshot!(screen(&status));
 }
 

@@ -43,6 +43,19 @@ pub const fn words(metric: Metric) -> &'static str {
     }
 }
 
+/// The system's own level of Memory Pressure, in a word.
+#[must_use]
+pub fn pressure(level: f64) -> &'static str {
+    // 1, 2 and 4, as macOS counts; the daemon gives Linux the same numbers.
+    if level >= 4.0 {
+        "critical"
+    } else if level >= 2.0 {
+        "raised"
+    } else {
+        "normal"
+    }
+}
+
 /// A number of this unit.
 #[must_use]
 pub fn number(value: f64, unit: Unit) -> String {

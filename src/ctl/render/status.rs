@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::progress;
+use super::{metric, progress};
 use super::quantity::{Now, count, keyed, phase_order, plural, size, size_of, span, whole_span};
 use super::table::Sheet;
 use crate::control::view::{Cause, RestartView, RuleState, State, Status, WorkerView};
 use crate::ctl::terminal::Paint;
+use crate::memory::Metric;
 
 /// The whole table.
 #[must_use]
@@ -177,7 +178,11 @@ fn queue(sheet: &mut Sheet, status: &Status) {
         0 => format!("{} active", queue.active),
         slots => format!("{} active of {}", queue.active, plural(u64::from(slots), "slot", "slots")),
     };
-    sheet.row("queue", format!("{active}, {} waiting", count(queue.waiting as u64)));
+    let mut text = format!("{active}, {} waiting", count(queue.waiting as u64));
+    if let Some(oldest) = queue.oldest_wait_s {
+        text.push_str(&format!(", the oldest for {}", span(oldest)));
+    }
+    sheet.row("queue", text);
 }
 
 /// The machine in Activity Monitor's words.
@@ -197,6 +202,9 @@ fn memory(sheet: &mut Sheet, memory: &BTreeMap<String, f64>) {
         if let Some(bytes) = memory.get(metric) {
             words.push(format!("{name} {}", size(*bytes)));
         }
+    }
+    if let Some(level) = memory.get("system.pressure") {
+        words.push(format!("{} {}", metric::words(Metric::SystemPressure), metric::pressure(*level)));
     }
     if !words.is_empty() {
         sheet.row("memory", words.join(", "));

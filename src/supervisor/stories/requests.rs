@@ -44,6 +44,23 @@ fn who_waits_too_long_for_a_first_assignment_gets_504_and_who_was_assigned_never
 }
 
 #[test]
+fn the_oldest_wait_is_that_of_the_first_in_the_queue_that_no_worker_has_had() {
+    let mut story = Story::serving();
+    let oldest = |story: &Story| story.core.snapshot().oldest_admitted_at;
+    story.submits(1);
+    story.submits(2);
+    assert_eq!(oldest(&story), None, "two run, none waits");
+    story.pass_s(5);
+    story.submits(3);
+    let third = story.now.mono;
+    story.pass_s(5);
+    story.submits(4);
+    assert_eq!(oldest(&story), Some(third));
+    story.is_answered(1);
+    assert_eq!(oldest(&story), Some(story.now.mono), "the third runs now");
+}
+
+#[test]
 fn a_promise_made_at_the_door_outlives_a_reload() {
     let mut story = Story::serving();
     for id in 1..=3 {

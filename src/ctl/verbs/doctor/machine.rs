@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::finding::{Area, Finding, Level};
 use crate::config::{Config, IdleKeepWarm, WiredLimit};
+use crate::ctl::render::metric;
 use crate::ctl::render::quantity::{plural, size, whole_span};
 use crate::memory::{Metric, Sample};
 
@@ -121,7 +122,7 @@ fn what_it_is(machine: &Machine) -> Finding {
 
 fn pressure(machine: &Machine) -> Option<Finding> {
     let level = machine.sample.get(Metric::SystemPressure)?;
-    let word = if level >= 4.0 { "critical" } else { "raised" };
+    let word = metric::pressure(level);
     (level >= 2.0).then(|| {
         finding(Level::Warning, "memory_pressure", format!("memory pressure is {word} now"))
             .because("the system compresses and swaps; answers become slow, and starts wait at the memory gate")
