@@ -115,7 +115,8 @@ async fn connection(stream: UnixStream, control: Control, mut doorway: Doorway) 
     let served = loop {
         tokio::select! {
             served = http.as_mut() => break served,
-            () = doorway.changed() => if doorway.state() == Door::Closed {
+            // Whoever keeps a connection for the next question does not hold up another image either.
+            () = doorway.changed() => if doorway.state() != Door::Open {
                 http.as_mut().graceful_shutdown();
                 break http.await;
             },
