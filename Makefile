@@ -121,6 +121,7 @@ sim-mutations: ## the core broken on purpose, one line at a time: the simulation
 lint: mlx ## formatting, clippy and documentation, warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets $(TEST_FEATURES) -- -D warnings
+	$(CARGO) clippy --locked -p mlxsup --all-targets --no-default-features $(TEST_FEATURES) -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 
 fmt: ## format all code

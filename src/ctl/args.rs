@@ -2,6 +2,7 @@
 //!
 //! Owns the words and their parsing; what a verb does lives in the file of its name under [`super::verbs`].
 
+mod live;
 mod past;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+pub use live::TopArgs;
 pub use past::{EventsArgs, HistoryArgs, RulesArgs};
 
 const EXIT_CODES: &str = "\
@@ -35,6 +37,8 @@ pub enum Verb {
     Init(InitArgs),
     /// Show what the service is doing and why
     Status(Facts),
+    /// Watch the service live, over the whole terminal; steers nothing
+    Top(TopArgs),
     /// Ask the model a question, or hold a conversation
     Chat(ChatArgs),
     /// Let requests in flight finish and assign no more

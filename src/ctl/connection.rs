@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -80,16 +81,26 @@ pub fn request(method: Method, path: &str, json: Option<Vec<u8>>) -> Result<Requ
 /// # Errors
 /// When nobody listens, or the connection ends before the answer's head.
 pub async fn send(socket: &Path, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ConnectionError> {
+    let mut sender = connect(socket).await?;
+    let broken = |source| ConnectionError::Broken { socket: socket.to_owned(), source };
+    sender.send_request(request).await.map_err(broken)
+}
+
+/// Connects, within the time a full backlog may take. The connection ends with the sender and the last response.
+///
+/// # Errors
+/// When nobody listens.
+pub async fn connect(socket: &Path) -> Result<SendRequest<Full<Bytes>>, ConnectionError> {
     let connect = |source| ConnectionError::Connect { socket: socket.to_owned(), source };
     let stream = match tokio::time::timeout(CONNECT_TIMEOUT, UnixStream::connect(socket)).await {
         Ok(connected) => connected.map_err(connect)?,
         Err(_) => return Err(connect(io::ErrorKind::TimedOut.into())),
     };
     let broken = |source| ConnectionError::Broken { socket: socket.to_owned(), source };
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    // Ends by itself with the response; its error reaches us through the response or its body.
+    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    // Its error reaches us through the response or its body.
     tokio::spawn(connection);
-    sender.send_request(request).await.map_err(broken)
+    Ok(sender)
 }
 
 /// Like [`send`], for answers that are due at once.

@@ -111,6 +111,13 @@ impl Failure {
         &self.message
     }
 
+    /// What to do next.
+    #[cfg(feature = "top")]
+    #[must_use]
+    pub fn hints(&self) -> &[String] {
+        &self.hints
+    }
+
     /// Which kind.
     #[must_use]
     pub fn kind(&self) -> Kind {

@@ -5,7 +5,7 @@
 //!                    ├──▶ steer: order, progress, outcome          failure ─▶ stderr and exit status
 //!                    └──▶ service_control: launchctl, systemctl
 //! ```
-//! `init`, `models`, `tune` and `config` need no daemon: shelf, `crate::limits` and `crate::config` answer them.
+//! `top` alone goes its own way to the terminal. `init`, `models`, `tune` and `config` need no daemon: shelf, `crate::limits` and `crate::config` answer them.
 //! Owns no state and decides nothing about the service: every fact printed comes from the daemon or a file of the home.
 
 pub mod args;
@@ -25,6 +25,8 @@ mod sse;
 mod steer;
 mod tail;
 mod terminal;
+#[cfg(feature = "top")]
+mod top;
 mod verbs;
 
 use std::ffi::OsString;

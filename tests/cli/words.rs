@@ -20,6 +20,28 @@ fn help_of_upgrade() {
 }
 
 #[test]
+fn help_of_top() {
+    assert_snapshot!(Home::new().run(&["top", "--help"]));
+}
+
+#[cfg(feature = "top")]
+#[test]
+fn top_without_a_terminal() {
+    assert_snapshot!(Home::new().run(&["top"]));
+}
+
+#[cfg(not(feature = "top"))]
+#[test]
+fn top_where_it_was_left_out() {
+    assert_snapshot!(Home::new().run(&["top"]));
+}
+
+#[test]
+fn top_too_often() {
+    assert_snapshot!(Home::new().run(&["top", "--interval", "50ms"]));
+}
+
+#[test]
 fn help_of_chat() {
     assert_snapshot!(Home::new().run(&["chat", "--help"]));
 }
@@ -49,7 +71,7 @@ fn version() {
 fn completions_know_every_verb() {
     for shell in ["bash", "zsh", "fish"] {
         let screen = Home::new().run(&["completions", shell]);
-        for verb in ["init", "status", "drain", "clear-cache", "tune", "models", "completions"] {
+        for verb in ["init", "status", "top", "drain", "clear-cache", "tune", "models", "completions"] {
             assert!(screen.contains(verb), "{shell} {verb}");
         }
         assert!(screen.ends_with("--- exit 0\n"));

@@ -12,6 +12,8 @@
 
 mod http;
 mod installed;
+#[cfg(feature = "top")]
+mod pty;
 mod service;
 
 mod activation;
@@ -39,5 +41,7 @@ mod strangers;
 mod takeovers;
 #[cfg(target_os = "linux")]
 mod tcp;
+#[cfg(feature = "top")]
+mod top;
 mod unloads;
 mod upgrades;

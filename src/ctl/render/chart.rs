@@ -37,7 +37,7 @@ pub fn draw(curve: &[Stretch], unit: Unit, columns: usize, marks: &[usize], pain
     let lowest = curve.iter().map(|part| part.lowest).fold(f64::INFINITY, f64::min);
     let highest = curve.iter().map(|part| part.highest).fold(f64::NEG_INFINITY, f64::max);
     let scale = Scale::of(lowest, highest, unit, LINES / 2);
-    let cells = dots(curve, scale, columns);
+    let cells = dots(curve, scale, columns, LINES);
     let mut labels = vec![None; LINES];
     for tick in scale.ticks() {
         let line = ((1.0 - scale.share(tick)) * (LINES - 1) as f64).round() as usize;
@@ -57,10 +57,18 @@ pub fn draw(curve: &[Stretch], unit: Unit, columns: usize, marks: &[usize], pain
     cells.chunks(columns.max(1)).zip(labels).map(line).collect()
 }
 
+/// The bare curve between the ends of `scale`, each line `columns` wide.
+#[cfg(feature = "top")]
+#[must_use]
+pub fn spark(curve: &[Stretch], scale: Scale, columns: usize, lines: usize) -> Vec<String> {
+    let cell = |dots: &u32| if *dots == 0 { ' ' } else { char::from_u32(BLANK + dots).unwrap_or(' ') };
+    dots(curve, scale, columns, lines).chunks(columns.max(1)).map(|row| row.iter().map(cell).collect()).collect()
+}
+
 /// The cells' dots, line by line.
-fn dots(curve: &[Stretch], scale: Scale, columns: usize) -> Vec<u32> {
-    let mut cells = vec![0; columns * LINES];
-    let (wide, high) = (columns * 2, LINES * 4);
+fn dots(curve: &[Stretch], scale: Scale, columns: usize, lines: usize) -> Vec<u32> {
+    let mut cells = vec![0; columns * lines];
+    let (wide, high) = (columns * 2, lines * 4);
     let height = |value: f64| ((1.0 - scale.share(value)) * (high - 1) as f64).round() as usize;
     let mut before: Option<(usize, usize)> = None;
     for part in curve {
@@ -108,7 +116,7 @@ mod tests {
     fn every_column_of_a_whole_curve_has_a_dot_and_none_of_a_gap() {
         let mut wave = curve(&(0..40).map(|index| (f64::from(index) / 5.0).sin()).collect::<Vec<_>>());
         wave.drain(10..20);
-        let cells = dots(&wave, Scale::of(-1.0, 1.0, Unit::Count, 3), 20);
+        let cells = dots(&wave, Scale::of(-1.0, 1.0, Unit::Count, 3), 20, LINES);
         for column in 0..20 {
             let drawn = (0..LINES).any(|line| cells[line * 20 + column] > 0);
             assert_eq!(drawn, !(5..10).contains(&column), "column {column}");

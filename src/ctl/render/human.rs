@@ -68,6 +68,9 @@ pub fn rules(rules: &[RuleView], columns: Option<usize>) -> String {
     grid(&lines).iter().flat_map(|line| wrap(line, columns, hang)).map(|line| line + "\n").collect()
 }
 
+/// What stands in place of a table without a line.
+pub const NO_CLIENTS: &str = "No client has asked for anything since the daemon started";
+
 /// One line per principal, those of its names below it.
 #[must_use]
 pub fn clients(clients: &[ClientView]) -> String {

@@ -2,7 +2,7 @@
 //!
 //! Everything here returns text and writes nothing.
 
-mod chart;
+pub mod chart;
 pub mod csv;
 pub mod fits;
 pub mod history;

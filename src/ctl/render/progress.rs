@@ -80,8 +80,14 @@ pub fn load(worker: &WorkerView, with_bar: bool) -> Option<String> {
     if !with_bar {
         return Some(text);
     }
+    Some(format!("{} {text}", bar(share, BAR)))
+}
+
+/// `[####----]`, of this many cells between the brackets.
+#[must_use]
+pub fn bar(share: f64, cells: usize) -> String {
     // Only what is complete is drawn full: neither bar nor percentage reaches its end before the load does.
-    let filled = (share * BAR as f64).floor() as usize;
-    let bar: String = (0..BAR).map(|cell| if cell < filled { '#' } else { '-' }).collect();
-    Some(format!("[{bar}] {text}"))
+    let filled = (share.clamp(0.0, 1.0) * cells as f64).floor() as usize;
+    let bar: String = (0..cells).map(|cell| if cell < filled { '#' } else { '-' }).collect();
+    format!("[{bar}]")
 }

@@ -136,6 +136,26 @@ impl Now {
         Self { at: Local::now().fixed_offset(), zone: Zone::Machine }
     }
 
+    /// A clock that stands still.
+    #[cfg(test)]
+    pub fn fixed(at: &str) -> Self {
+        Self { at: DateTime::parse_from_rfc3339(at).unwrap(), zone: Zone::Fixed }
+    }
+
+    /// Unix time in milliseconds.
+    #[cfg(feature = "top")]
+    #[must_use]
+    pub fn unix_ms(self) -> i64 {
+        self.at.timestamp_millis()
+    }
+
+    /// The time of day, with seconds.
+    #[cfg(feature = "top")]
+    #[must_use]
+    pub fn time_of_day(self) -> String {
+        self.at.format("%H:%M:%S").to_string()
+    }
+
     /// An RFC 3339 instant as people say it: `04:00`, `tomorrow 04:00`, `Tue 04:00`, `2026-03-05 04:00`. Text that is
     /// no instant is passed on.
     #[must_use]
@@ -231,8 +251,7 @@ mod tests {
 
     #[test]
     fn instants_are_told_in_local_time_relative_to_now() {
-        let at = DateTime::parse_from_rfc3339("2026-03-04T22:30:00+01:00").unwrap();
-        let now = Now { at, zone: Zone::Fixed };
+        let now = Now::fixed("2026-03-04T22:30:00+01:00");
         assert_eq!(now.clock("2026-03-05T03:00:00Z"), "tomorrow 04:00");
         assert_eq!(now.clock("2026-03-04T22:30:00+01:00"), "22:30");
         assert_eq!(now.clock("2026-03-03T22:30:00+01:00"), "yesterday 22:30");

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{metric, progress};
 use super::quantity::{Now, count, keyed, phase_order, plural, size, size_of, span, whole_span};
 use super::table::Sheet;
+use super::{metric, progress};
 use crate::control::view::{Cause, RestartView, RuleState, State, Status, WorkerView};
 use crate::ctl::terminal::Paint;
 use crate::memory::Metric;
@@ -16,10 +16,11 @@ pub fn table(status: &Status, home: &Path, now: Now, paint: Paint, columns: Opti
     let mut sheet = Sheet::new(paint, columns);
     cause(&mut sheet, status, now);
     daemon(&mut sheet, status, home);
-    match &status.worker {
-        Some(worker) => self::worker(&mut sheet, worker, &status.memory),
-        None => sheet.row("worker", "none"),
+    worker(&mut sheet, status);
+    if let Some(worker) = &status.worker {
+        worker_memory(&mut sheet, worker, &status.memory);
     }
+    speed(&mut sheet, status);
     limits(&mut sheet, status);
     transition(&mut sheet, status, now);
     queue(&mut sheet, status);
@@ -29,10 +30,7 @@ pub fn table(status: &Status, home: &Path, now: Now, paint: Paint, columns: Opti
     if let Some(restart) = &status.last_restart {
         last_restart(&mut sheet, restart, now);
     }
-    if let Some(failure) = &status.last_failure {
-        let (class, message) = (failure.class.replace('_', " "), &failure.message);
-        sheet.row("failure", format!("{}: {class}: the worker {message}", now.clock_and_distance(&failure.at)));
-    }
+    failure(&mut sheet, status, now);
     ledger(&mut sheet, status);
     config(&mut sheet, status);
     format!("{}\n\n{}", headline(status, paint), sheet.finish())
@@ -41,15 +39,38 @@ pub fn table(status: &Status, home: &Path, now: Now, paint: Paint, columns: Opti
 /// State, and what it means for a request that comes now.
 fn headline(status: &Status, paint: Paint) -> String {
     let word = status.state.as_str();
-    let word = match status.state {
-        State::Serving | State::Handover | State::Asleep => paint.good(word),
-        State::Starting | State::Draining | State::Drained => paint.warn(word),
-        State::Unloaded | State::Parked | State::Stranded | State::Stopping => paint.bad(word),
+    let word = match tone(status.state) {
+        Tone::Good => paint.good(word),
+        Tone::Warn => paint.warn(word),
+        Tone::Bad => paint.bad(word),
     };
     format!("{word}: {}", meaning(status))
 }
 
-fn meaning(status: &Status) -> &'static str {
+/// How a state is to be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    /// All is well.
+    Good,
+    /// On its way, or to be watched.
+    Warn,
+    /// Somebody has to act.
+    Bad,
+}
+
+/// How this state is to be taken.
+#[must_use]
+pub const fn tone(state: State) -> Tone {
+    match state {
+        State::Serving | State::Handover | State::Asleep => Tone::Good,
+        State::Starting | State::Draining | State::Drained => Tone::Warn,
+        State::Unloaded | State::Parked | State::Stranded | State::Stopping => Tone::Bad,
+    }
+}
+
+/// What a request that comes now would meet.
+#[must_use]
+pub fn meaning(status: &Status) -> &'static str {
     let refusing = status.drain.as_ref().is_some_and(|drain| drain.refusing);
     let sequential = status.handover.as_ref().is_some_and(|handover| handover.strategy == "sequential");
     match status.state {
@@ -64,7 +85,8 @@ fn meaning(status: &Status) -> &'static str {
     }
 }
 
-fn cause(sheet: &mut Sheet, status: &Status, now: Now) {
+/// Why the state is what it is, since when, what comes next.
+pub fn cause(sheet: &mut Sheet, status: &Status, now: Now) {
     let Some(Cause { code, message, since, retry_at, next }) = &status.cause else { return };
     sheet.row("cause", format!("{code}: {message}"));
     let mut times = format!("since {}", now.clock_and_distance(since));
@@ -77,20 +99,29 @@ fn cause(sheet: &mut Sheet, status: &Status, now: Now) {
     }
 }
 
-fn daemon(sheet: &mut Sheet, status: &Status, home: &Path) {
+/// The daemon's row.
+pub fn daemon(sheet: &mut Sheet, status: &Status, home: &Path) {
     let daemon = &status.daemon;
     let uptime = whole_span(daemon.uptime_s as f64);
     sheet
         .row("daemon", format!("mlxsupd {}, pid {}, up {uptime}, home {}", daemon.version, daemon.pid, home.display()));
 }
 
-fn worker(sheet: &mut Sheet, worker: &WorkerView, memory: &BTreeMap<String, f64>) {
+/// The model, the worker's row, and how far its load is.
+pub fn worker(sheet: &mut Sheet, status: &Status) {
+    let Some(worker) = &status.worker else {
+        sheet.row("worker", "none");
+        return;
+    };
     sheet.row("model", format!("{} ({})", worker.model, worker.engine));
     let uptime = whole_span(worker.uptime_s as f64);
     sheet.row("worker", format!("generation {}, {}, pid {}, up {uptime}", worker.generation, worker.phase, worker.pid));
     if let Some(load) = progress::load(worker, true) {
         sheet.row("", load);
     }
+}
+
+fn worker_memory(sheet: &mut Sheet, worker: &WorkerView, memory: &BTreeMap<String, f64>) {
     let mut facts = Vec::new();
     if let Some(footprint) = worker.footprint_bytes {
         facts.push(format!("footprint {}", size(footprint as f64)));
@@ -109,11 +140,16 @@ fn worker(sheet: &mut Sheet, worker: &WorkerView, memory: &BTreeMap<String, f64>
     if !facts.is_empty() {
         sheet.row("", facts.join(", "));
     }
+}
+
+/// How many tokens a request may use, and how fast they come.
+pub fn speed(sheet: &mut Sheet, status: &Status) {
+    let Some(worker) = &status.worker else { return };
     let mut speed = Vec::new();
     if let Some(tokens) = worker.context_tokens {
         speed.push(format!("context {} tokens", count(u64::from(tokens))));
     }
-    if let Some(rate) = memory.get("speed.decode") {
+    if let Some(rate) = status.memory.get("speed.decode") {
         speed.push(format!("decoding {rate:.1} tokens/s"));
     }
     if !speed.is_empty() {
@@ -150,7 +186,8 @@ fn limits(sheet: &mut Sheet, status: &Status) {
     }
 }
 
-fn transition(sheet: &mut Sheet, status: &Status, now: Now) {
+/// A drain or a hand-over under way, and when it is cut short.
+pub fn transition(sheet: &mut Sheet, status: &Status, now: Now) {
     if let Some(drain) = &status.drain
         && status.state == State::Draining
     {
@@ -172,7 +209,8 @@ fn transition(sheet: &mut Sheet, status: &Status, now: Now) {
     }
 }
 
-fn queue(sheet: &mut Sheet, status: &Status) {
+/// Requests running and waiting.
+pub fn queue(sheet: &mut Sheet, status: &Status) {
     let queue = &status.queue;
     let active = match queue.slots {
         0 => format!("{} active", queue.active),
@@ -186,7 +224,7 @@ fn queue(sheet: &mut Sheet, status: &Status) {
 }
 
 /// The machine in Activity Monitor's words.
-fn memory(sheet: &mut Sheet, memory: &BTreeMap<String, f64>) {
+pub fn memory(sheet: &mut Sheet, memory: &BTreeMap<String, f64>) {
     let mut words = Vec::new();
     if let Some(used) = memory.get("system.used") {
         words.push(match memory.get("system.total") {
@@ -257,7 +295,15 @@ fn last_restart(sheet: &mut Sheet, restart: &RestartView, now: Now) {
     }
 }
 
-fn ledger(sheet: &mut Sheet, status: &Status) {
+/// The last failure of a worker.
+pub fn failure(sheet: &mut Sheet, status: &Status, now: Now) {
+    let Some(failure) = &status.last_failure else { return };
+    let (class, message) = (failure.class.replace('_', " "), &failure.message);
+    sheet.row("failure", format!("{}: {class}: the worker {message}", now.clock_and_distance(&failure.at)));
+}
+
+/// What became of the requests.
+pub fn ledger(sheet: &mut Sheet, status: &Status) {
     let ledger = &status.ledger;
     sheet.row(
         "ledger",

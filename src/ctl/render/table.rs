@@ -11,7 +11,7 @@ pub struct Sheet {
 }
 
 /// Width of the label column, gap included.
-const LABELS: usize = 12;
+pub const LABELS: usize = 12;
 /// Narrower than this a column is not wrapped into.
 const NARROWEST: usize = 24;
 
@@ -34,19 +34,27 @@ impl Sheet {
         }
     }
 
+    /// Its lines, each with its label, which continued lines lack; nothing is painted.
+    #[must_use]
+    pub fn lines(&self) -> Vec<(&str, String)> {
+        let room = self.columns.map(|columns| columns.saturating_sub(LABELS).max(NARROWEST));
+        let mut lines = Vec::new();
+        for (label, text) in &self.rows {
+            let wrapped = wrap(text, room, hanging(text)).into_iter().enumerate();
+            lines.extend(wrapped.map(|(index, line)| (if index == 0 { label.as_str() } else { "" }, line)));
+        }
+        lines
+    }
+
     /// The text, with a line feed after every line.
     #[must_use]
     pub fn finish(self) -> String {
         let mut out = String::new();
-        let room = self.columns.map(|columns| columns.saturating_sub(LABELS).max(NARROWEST));
-        for (label, text) in &self.rows {
+        for (label, line) in self.lines() {
             let padded = format!("{label:<LABELS$}");
-            let hang = hanging(text);
-            for (index, line) in wrap(text, room, hang).into_iter().enumerate() {
-                let lead = if index == 0 { self.paint.dim(&padded) } else { " ".repeat(LABELS) };
-                out.push_str(format!("{lead}{line}").trim_end());
-                out.push('\n');
-            }
+            let lead = if label.is_empty() { padded } else { self.paint.dim(&padded) };
+            out.push_str(format!("{lead}{line}").trim_end());
+            out.push('\n');
         }
         out
     }

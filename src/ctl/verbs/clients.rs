@@ -13,7 +13,7 @@ pub async fn run(facts: Facts, control: &Control, terminal: &mut Terminal) -> Re
     if facts.json {
         terminal.print(json::pretty(&answer.text))?;
     } else if answer.value.is_empty() {
-        terminal.say("No client has asked for anything since the daemon started")?;
+        terminal.say(human::NO_CLIENTS)?;
     } else {
         terminal.print(human::clients(&answer.value))?;
     }

@@ -22,6 +22,7 @@ mod schedule;
 mod start;
 mod status;
 mod stop;
+mod top;
 mod tune;
 mod uninstall;
 mod unload;
@@ -46,6 +47,7 @@ pub async fn dispatch(args: Args, terminal: &mut Terminal) -> Result<ExitStatus,
     match args.verb {
         Verb::Init(init) => init::run(&init, &home_holding("mlxsup.toml"), &control, terminal).await,
         Verb::Status(facts) => status::run(facts, &home, &control, terminal).await,
+        Verb::Top(top) => top::run(&top, &control, terminal).await,
         Verb::Chat(chat) => chat::run(chat, &home, terminal).await,
         Verb::Drain(drain) => drain::run(&drain, &control, terminal).await,
         Verb::Resume(waiting) => resume::run(waiting, &control, terminal).await,
