@@ -44,7 +44,7 @@ fn a_first_start_ends_serving_and_status_has_every_field() {
     assert_eq!(status["worker"]["phase"], "ready");
     assert_eq!(status["worker"]["model"], "fake");
     assert_eq!(status["worker"]["engine"], "native");
-    assert_eq!(status["queue"], json!({"waiting": 0, "active": 0, "slots": 4}));
+    assert_eq!(status["queue"], json!({"waiting": 0, "active": 0, "slots": 4, "oldest_wait_s": null}));
     for metric in ["system.total", "system.used", "worker.footprint", "worker.uptime", "mlx.cache"] {
         assert!(status["memory"][metric].is_number(), "no {metric}: {}", status["memory"]);
     }
