@@ -3,7 +3,8 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help setup mlx mlx-lm model build test test-mlx-lm fuzz schedule-oracle sim sim-mutations continuity chaos chaos-engines
-.PHONY: lint fmt check-macos deny demo plist run seams fairness conformance bench-gateway bench-daemon bench-history bench-memory
+.PHONY: lint fmt check-macos deny demo plist run seams fairness conformance bench bench-gateway bench-daemon
+.PHONY: bench-history bench-memory trace
 
 CARGO ?= cargo
 # Fault injection for the tests; never part of a release build.
@@ -101,6 +102,8 @@ fairness: ## twelve clients, one of them greedy, with and without fair turns: do
 	$(PYTHON) etc/fairness.py target/fairness.csv docs/fairness.png
 
 # Takes what the machine has: compare within one run only.
+bench: bench-gateway bench-daemon bench-history bench-memory ## all of the following, one after the other (three quarters of an hour, as root)
+
 bench-gateway: ## mlxsupd as a proxy beside nginx, HAProxy and bare hyper; a table at the end
 	@benches/gateway/run.sh
 
@@ -113,6 +116,9 @@ bench-history: ## how long percentiles over seven days of history take
 # Linux as root: it borrows a zram device and a control group. docs/experiment.md tells the story.
 bench-memory: build model ## an idle worker under real compression: unwired, wired, watched by rules (a quarter of an hour)
 	@benches/memory/run.sh
+
+trace: build model ## an hour of a worker's memory on Linux, quiet and in trouble, for tests/traces
+	@python3 -B benches/memory/record.py
 
 sim-mutations: ## the core broken on purpose, one line at a time: the simulation must notice each
 	@CARGO="$(CARGO)" tests/sim/mutations/run.sh

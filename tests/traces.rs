@@ -11,9 +11,21 @@ use mlxsup::supervisor::Mono;
 use mlxsup::supervisor::rules::RuleBook;
 
 /// The article's machine under mlxsup's defaults, with the limit its author had guessed.
-const CONFIG: &str = "[worker]\nmodel = \"m\"\n[worker.memory]\nmemory_limit = \"48GiB\"\n";
+const ARTICLE: &str = "[worker]\nmodel = \"m\"\n[worker.memory]\nmemory_limit = \"48GiB\"\n";
 
-/// Instants in seconds, each with what is known from there on.
+/// The small worker of the recorded hour, with a rule of its size: `benches/memory/record.py`.
+const RECORDED: &str = r#"
+[worker]
+model = "m"
+[[rule]]
+name = "cold-weights"
+when = [{ metric = "worker.compressed", above = "128MiB", clear_below = "64MiB" }]
+for = "10s"
+action = ["warn"]
+cooldown = "1m"
+"#;
+
+/// Instants in seconds, each with what is known from there on; `-` in the file is what is known no more.
 type Trace = Vec<(u64, BTreeMap<Metric, f64>)>;
 
 fn read(name: &str) -> Trace {
@@ -27,12 +39,17 @@ fn read(name: &str) -> Trace {
             let parts: Vec<u64> = at.split(':').map(|part| part.parse().unwrap()).collect();
             for value in values.split_whitespace() {
                 let (metric, number) = value.split_once('=').unwrap();
+                let metric = metric.parse::<Metric>().unwrap_or_else(|why| panic!("{why:?}"));
+                if number == "-" {
+                    known.remove(&metric);
+                    continue;
+                }
                 let number = match number.strip_suffix("GB") {
                     // As Activity Monitor counts them.
                     Some(gigabytes) => gigabytes.parse::<f64>().unwrap() * f64::from(1 << 30),
                     None => number.parse().unwrap(),
                 };
-                known.insert(metric.parse::<Metric>().unwrap_or_else(|why| panic!("{why:?}")), number);
+                known.insert(metric, number);
             }
             (parts[0] * 3600 + parts[1] * 60 + parts[2], known.clone())
         })
@@ -47,7 +64,8 @@ fn samples(trace: &Trace) -> impl Iterator<Item = (u64, Sample)> + '_ {
             let share = (second - begin) as f64 / (end - begin) as f64;
             let mut sample = Sample::default();
             for (metric, value) in from {
-                sample.set(*metric, Some(value + (to[metric] - value) * share));
+                let next = to.get(metric).unwrap_or(value);
+                sample.set(*metric, Some(value + (next - value) * share));
             }
             (second, sample)
         })
@@ -55,8 +73,8 @@ fn samples(trace: &Trace) -> impl Iterator<Item = (u64, Sample)> + '_ {
 }
 
 /// What the rules would have done, one line each.
-fn played(name: &str) -> String {
-    let config = config::parse(CONFIG, Path::new("mlxsup.toml")).unwrap();
+fn played(name: &str, config: &str) -> String {
+    let config = config::parse(config, Path::new("mlxsup.toml")).unwrap();
     let mut book =
         RuleBook::new(&config.rules, &RuleBook::default()).with_cache_limit(config.worker.memory.cache_limit);
     let mut lines = Vec::new();
@@ -75,10 +93,20 @@ fn played(name: &str) -> String {
 
 #[test]
 fn the_articles_day_is_noticed_in_the_morning() {
-    insta::assert_snapshot!(played("the-day.trace"));
+    insta::assert_snapshot!(played("the-day.trace", ARTICLE));
 }
 
 #[test]
 fn the_day_after_is_a_quiet_one() {
-    insta::assert_snapshot!(played("the-day-after.trace"));
+    insta::assert_snapshot!(played("the-day-after.trace", ARTICLE));
+}
+
+/// Nothing was wired. A neighbour wanted the memory from minute 20 on and was gone at 54:40, as the remarks in the file say.
+#[test]
+fn a_recorded_hour_warns_while_the_neighbour_is_there_and_not_before() {
+    let played = played("linux-hour.trace", RECORDED);
+    insta::assert_snapshot!(played);
+    let warned: Vec<&str> =
+        played.lines().filter(|line| line.contains(" cold-weights warn: ")).map(|line| &line[..8]).collect();
+    assert!(!warned.is_empty() && warned.iter().all(|at| ("00:20:22".."00:56:00").contains(at)), "{warned:?}");
 }

@@ -279,6 +279,9 @@ impl Standing {
 
 /// Every step by name, in order.
 fn ladder(actions: &[Action]) -> String {
+    if actions.is_empty() {
+        return "nothing, it only watches".to_owned();
+    }
     actions.iter().map(|action| action_name(*action)).collect::<Vec<_>>().join(", then ")
 }
 
