@@ -64,6 +64,8 @@ pub struct ShadowWorker {
     pub least: u64,
     pub shrunk_at: Option<Mono>,
     pub missed: bool,
+    /// A look is under way; its end always comes.
+    pub looked_at: bool,
     pub canary_out: bool,
 }
 
@@ -281,6 +283,7 @@ impl Model {
             Event::Probed { generation, vitals } => {
                 if let Some(worker) = self.workers.get_mut(generation) {
                     worker.missed = vitals.answer.is_none();
+                    worker.looked_at = false;
                     // Only below the least so far: a worker that grows and shrinks by turns must not live for ever.
                     if let (Some(new), true) = (vitals.footprint_bytes, worker.terminated.is_some()) {
                         let least = if worker.least == 0 { new } else { worker.least };
@@ -439,6 +442,7 @@ impl ShadowWorker {
             least: 0,
             shrunk_at: None,
             missed: false,
+            looked_at: false,
             canary_out: false,
         }
     }

@@ -85,7 +85,13 @@ impl Model {
                     self.judge_refusal(*id, refusal.code, core, now)?;
                 }
             }
-            Action::Probe { generation } | Action::ClearCache { generation } => self.living(*generation)?,
+            Action::Probe { generation } => {
+                self.living(*generation)?;
+                if let Some(worker) = self.workers.get_mut(generation) {
+                    worker.looked_at = true;
+                }
+            }
+            Action::ClearCache { generation } => self.living(*generation)?,
             Action::Canary { generation } => {
                 self.living(*generation)?;
                 if let Some(worker) = self.workers.get_mut(generation)
@@ -323,7 +329,8 @@ impl Model {
         let awaits = self.workers.values().any(|worker| !worker.ready || worker.terminated.is_some())
             || self.requests.values().any(|request| !request.assigned)
             || self.operations.values().any(|asked| !matches!(asked.verb, Verb::ClearCache));
-        if awaits && deadline.is_none() && !self.only_outside_is_awaited(core) {
+        let looked_at = self.workers.values().any(|worker| worker.looked_at);
+        if awaits && deadline.is_none() && !looked_at && !self.only_outside_is_awaited(core) {
             return Err(format!("(7) something is awaited in {} and no deadline guards it", core.state().as_str()));
         }
         let awake = match core.config().worker.keep_awake {

@@ -160,7 +160,8 @@ impl World {
     pub fn thaws(&mut self, generation: u64) {
         let Some(process) = self.processes.get_mut(&generation) else { return };
         process.condition = Condition::Well;
-        process.moved_at = self.now;
+        // Visibly, though it may fall ill again before anybody looks.
+        process.moves(self.now);
         for happening in std::mem::take(&mut process.held) {
             self.timeline.plan(self.now, happening);
         }
