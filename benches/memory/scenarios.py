@@ -97,6 +97,8 @@ def idle_worker(name, title, wired, bench):
             for _ in range(settings.rounds):
                 bench.say(f"  idle for {settings.idle_s} s beside the neighbour")
                 time.sleep(settings.idle_s)
+                if watch.neighbour.poll() is not None:
+                    raise RuntimeError("the neighbour was killed, probably for want of memory; run again, or lower BENCH_NEIGHBOUR_MIB")
                 note(out, watch)
                 watch.mark("ask", "asked")
                 out.cold.append(keep(out, service.ask(settings.tokens)))
