@@ -17,6 +17,9 @@ import scenarios
 from machine import MIB, Group, Refused, Zram, check
 
 ROOT = Path(__file__).resolve().parents[2]
+WORK = ROOT / "target/bench-memory"
+PROGRAMS = Path(os.environ.get("BENCH_PROGRAMS", ROOT / "target/release"))
+MODEL = ROOT / "target/models/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 @dataclass
@@ -83,30 +86,29 @@ def end(*_):
     sys.exit(130)
 
 
+def short_home(name):
+    """A folder for a daemon. Unix socket paths are limited; a deep checkout gets one elsewhere."""
+    home = WORK / name
+    return home if len(str(home)) <= 70 else Path(f"/tmp/mlxsup-bench-memory-{os.getuid()}-{name}")
+
+
 def main():
     for number in ENDINGS:
         signal.signal(number, end)
-    work = ROOT / "target/bench-memory"
-    home = work / "home"
-    # Unix socket paths are limited; a deep checkout gets a home elsewhere.
-    if len(str(home)) > 70:
-        home = Path(f"/tmp/mlxsup-bench-memory-{os.getuid()}")
-    programs = Path(os.environ.get("BENCH_PROGRAMS", ROOT / "target/release"))
-    model = ROOT / "target/models/SmolLM2-135M-Instruct.Q4_1.gguf"
     measured = []
     try:
         settings = Settings.from_environment()
-        check(model, [programs / name for name in ("mlxsupd", "mlxsupctl", "mlxsup-worker")])
+        check(MODEL, [PROGRAMS / name for name in ("mlxsupd", "mlxsupctl", "mlxsup-worker")])
         with contextlib.ExitStack() as borrowed:
-            work.mkdir(parents=True, exist_ok=True)
-            lock = borrowed.enter_context(open(work / "lock", "w"))
+            WORK.mkdir(parents=True, exist_ok=True)
+            lock = borrowed.enter_context(open(WORK / "lock", "w"))
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise Refused("another run of it is under way in this checkout; wait for it") from None
             zram = borrowed.enter_context(Zram(settings.zram_mib * MIB))
             group = borrowed.enter_context(Group(settings.limit_mib * MIB))
-            bench = Bench(settings, programs, model, home, group)
+            bench = Bench(settings, PROGRAMS, MODEL, short_home("home"), group)
             bench.say(report.facts(zram, group, settings))
             chosen = [name for name in settings.only.split(",") if name] or list(SCENARIOS)
             for number, name in enumerate(chosen, 1):
@@ -116,7 +118,7 @@ def main():
     except Refused as refused:
         print(f"bench-memory cannot run here:\n{refused}", file=sys.stderr)
         return 2
-    report.save(measured, work)
+    report.save(measured, WORK)
     return report.table(measured, settings)
 
 

@@ -5,16 +5,14 @@ tests/traces; RECORD_SCALE=0.1 makes everything ten times as short.
 """
 
 import contextlib
-import math
 import os
 import random
 import signal
 import sys
 import threading
 import time
-from pathlib import Path
 
-from experiment import ENDINGS, ROOT, Settings, end
+from experiment import ENDINGS, MODEL, PROGRAMS, WORK, Settings, end, short_home
 from machine import MIB, Group, Refused, Zram, check
 from scenarios import config, neighbour_in, rule_fired, wall
 from service import Service
@@ -66,12 +64,7 @@ class Recording:
 
 def rounded(value):
     """Four digits are more than any rule asks for."""
-    if value is None:
-        return "-"
-    if value == 0 or not math.isfinite(value):
-        return "0"
-    places = 3 - math.floor(math.log10(abs(value)))
-    return f"{round(value, places):.{max(places, 0)}f}".rstrip("0").rstrip(".") if places > 0 else str(int(round(value, places)))
+    return "-" if value is None else f"{value:.4g}"
 
 
 class Neighbourless:
@@ -135,22 +128,18 @@ def record(service, group, settings, scale):
 def main():
     for number in ENDINGS:
         signal.signal(number, end)
-    work = ROOT / "target/bench-memory"
-    home = Path(f"/tmp/mlxsup-trace-{os.getuid()}")
-    programs = Path(os.environ.get("BENCH_PROGRAMS", ROOT / "target/release"))
-    model = ROOT / "target/models/SmolLM2-135M-Instruct.Q4_1.gguf"
     try:
         settings = Settings.from_environment()
         scale = float(os.environ.get("RECORD_SCALE", "1"))
-        check(model, [programs / name for name in ("mlxsupd", "mlxsup-worker")])
-        work.mkdir(parents=True, exist_ok=True)
+        check(MODEL, [PROGRAMS / name for name in ("mlxsupd", "mlxsup-worker")])
+        WORK.mkdir(parents=True, exist_ok=True)
         with Zram(settings.zram_mib * MIB), Group(settings.limit_mib * MIB) as group:
-            with Service(programs, home, config("off", RULE), group, model) as service:
+            with Service(PROGRAMS, short_home("trace-home"), config("off", RULE), group, MODEL) as service:
                 recording, failures = record(service, group, settings, scale)
     except Refused as refused:
         print(f"no trace can be recorded here:\n{refused}", file=sys.stderr)
         return 2
-    trace = work / "linux.trace"
+    trace = WORK / "linux.trace"
     trace.write_text("\n".join(recording.lines) + "\n")
     print(f"recorded: {trace}, {len(recording.lines)} lines; requests that failed: {failures or 'none'}")
     return 1 if failures else 0
