@@ -45,6 +45,8 @@ pub struct Board {
     pub requests: AtomicU64,
     /// Prompt tokens prefilled.
     pub prompt_tokens: AtomicU64,
+    /// Prompt tokens that saved prompts spared.
+    pub restored_tokens: AtomicU64,
     /// Tokens generated.
     pub completion_tokens: AtomicU64,
     /// Requests whose client hung up.
@@ -87,6 +89,7 @@ impl Default for Board {
             footprint: Mutex::new(Footprint::default()),
             requests: AtomicU64::new(0),
             prompt_tokens: AtomicU64::new(0),
+            restored_tokens: AtomicU64::new(0),
             completion_tokens: AtomicU64::new(0),
             cancelled: AtomicU64::new(0),
             failed: AtomicU64::new(0),

@@ -38,6 +38,8 @@ pub mod path {
     pub const LINK_COMPLETIONS: &str = "/link/completions";
     /// `POST`: drop MLX's free-buffer cache; the reply is [`crate::status::MemoryFacts`] measured afterwards.
     pub const CLEAR_CACHE: &str = "/control/clear-cache";
+    /// `POST`: forget saved prompts; the reply is [`crate::status::MemoryFacts`] measured afterwards.
+    pub const TRIM_PREFIX_CACHE: &str = "/control/trim-prefix-cache";
     /// `POST`: change the cache limit or the admission budget ([`crate::settings::Limits`]).
     pub const LIMITS: &str = "/control/limits";
 }

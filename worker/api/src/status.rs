@@ -147,6 +147,8 @@ pub struct Counters {
     pub requests: u64,
     /// Prompt tokens prefilled.
     pub prompt_tokens: u64,
+    /// Prompt tokens that were not prefilled, since an earlier request began alike.
+    pub restored_tokens: u64,
     /// Tokens generated, replayed ones not counted.
     pub completion_tokens: u64,
     /// Requests whose client hung up.

@@ -125,6 +125,19 @@ struct Costs {
     pool: u64,
 }
 
+/// Saved prompts get no more than this, however large the machine: beyond it, a hit is worth less than the memory.
+/// Ollama's MLX runner stops at the same size.
+const MOST_PREFIXES: u64 = 8 << 30;
+
+impl Budget {
+    /// Bytes that prompts kept for later requests may have: a quarter of what is left for requests, as long as those leave
+    /// it, and at most 8 GiB.
+    #[must_use]
+    pub fn prefix_cache_bytes(&self) -> u64 {
+        (self.pool.bytes / 4).min(MOST_PREFIXES)
+    }
+}
+
 impl Question<'_> {
     /// The numbers.
     #[must_use]

@@ -19,6 +19,12 @@ pub(super) fn fits(wanted: u64, held: &[u64], weights: u64, memory_limit: u64) -
     held.is_empty() || held_bytes.saturating_add(wanted) <= memory_limit
 }
 
+/// Bytes that `wanted`, weights and live sequences leave under the memory limit: saved prompts may have them.
+pub(super) fn room(wanted: u64, held: &[u64], weights: u64, memory_limit: u64) -> u64 {
+    let needed = held.iter().copied().fold(weights.saturating_add(wanted), u64::saturating_add);
+    memory_limit.saturating_sub(needed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,5 +43,7 @@ mod tests {
         assert!(!fits(11, &[10], 80, 100));
         assert!(fits(1000, &[], 80, 100), "alone it runs anyway");
         assert!(!fits(u64::MAX, &[1], 80, 100));
+        assert_eq!(room(5, &[4, 6], 80, 100), 5);
+        assert_eq!(room(6, &[9, 6], 80, 100), 0);
     }
 }

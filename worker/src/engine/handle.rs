@@ -22,6 +22,7 @@ const LEAST_ANSWER: u64 = 256;
 pub(super) enum Command {
     Sequence(Box<SequenceRequest>, Ticket),
     ClearCache(oneshot::Sender<MemoryFacts>),
+    TrimPrefixCache(oneshot::Sender<MemoryFacts>),
     Limits(Limits, oneshot::Sender<Result<MemoryFacts, String>>),
 }
 
@@ -164,6 +165,16 @@ impl EngineHandle {
     pub async fn clear_cache(&self) -> Result<MemoryFacts, EngineGone> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::ClearCache(reply)).map_err(|_| EngineGone)?;
+        answer.await.map_err(|_| EngineGone)
+    }
+
+    /// Forgets saved prompts between two steps, gives their buffers back, and returns memory as measured afterwards.
+    ///
+    /// # Errors
+    /// [`EngineGone`].
+    pub async fn trim_prefix_cache(&self) -> Result<MemoryFacts, EngineGone> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::TrimPrefixCache(reply)).map_err(|_| EngineGone)?;
         answer.await.map_err(|_| EngineGone)
     }
 

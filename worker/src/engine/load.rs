@@ -28,6 +28,8 @@ pub(super) struct Loaded {
     pub(super) on_gpu: bool,
     pub(super) weights_bytes: u64,
     pub(super) memory_limit: u64,
+    /// What saved prompts may have at most.
+    pub(super) prefix_cache_bytes: u64,
 }
 
 /// Tokens one request may use at most: as configured, within what the model was made for. Memory may allow less, which
@@ -68,7 +70,8 @@ pub(super) fn load(settings: &Settings, opened: &OpenedModel, board: &Board) -> 
     tracing::info!(
         model = %opened.source.path().display(), device = device_name(&machine), stored_bytes = plan.stored_bytes,
         weights_bytes = plan.weights_bytes, memory_limit = limits.memory_bytes, cache_limit = limits.cache_bytes,
-        wired_limit = limits.wired_bytes, slots, context, "loading"
+        wired_limit = limits.wired_bytes, slots, context,
+        prefix_cache = budget.prefix_cache_bytes(), "loading"
     );
     tell(&budget);
 
@@ -76,7 +79,7 @@ pub(super) fn load(settings: &Settings, opened: &OpenedModel, board: &Board) -> 
         // Scales that the file packs into its blocks count a little more in MLX's layout.
         let done = board.bytes_done.load(Relaxed).saturating_add(bytes).min(plan.stored_bytes);
         board.bytes_done.store(done, Relaxed);
-        publish_counters(board, 0);
+        publish_counters(board, 0, 0);
     })?;
     board.bytes_done.store(plan.stored_bytes, Relaxed);
     // What unpacking left behind is of no use to the sizes that decoding needs.
@@ -101,9 +104,10 @@ pub(super) fn load(settings: &Settings, opened: &OpenedModel, board: &Board) -> 
 
     board.phase.send_replace((Phase::Warming, None));
     warm_up(&model, context).map_err(|error| EngineError::WarmUp(error.what().to_owned()))?;
-    publish_counters(board, 0);
+    publish_counters(board, 0, 0);
     tracing::info!(load_ms = loaded_in.as_millis(), warm_up_ms = (started.elapsed() - loaded_in).as_millis(), "ready");
-    Ok(Loaded { model, slots, context, on_gpu: machine.gpu, weights_bytes, memory_limit: limits.memory_bytes })
+    let (memory_limit, prefix_cache_bytes) = (limits.memory_bytes, budget.prefix_cache_bytes());
+    Ok(Loaded { model, slots, context, on_gpu: machine.gpu, weights_bytes, memory_limit, prefix_cache_bytes })
 }
 
 /// The sums behind the limits, one line each.
@@ -156,10 +160,11 @@ fn publish_limits(board: &Board, limits: &Limits, machine: &Machine) {
     });
 }
 
-/// Publishes MLX's counters and the bytes of live caches.
-pub(super) fn publish_counters(board: &Board, kv_bytes: u64) -> MemoryFacts {
+/// Publishes MLX's counters, the bytes of live caches and those of saved prompts.
+pub(super) fn publish_counters(board: &Board, kv_bytes: u64, prefix_cache_bytes: u64) -> MemoryFacts {
     facts(board, |facts| {
         limits::read_counters(facts);
         facts.kv_bytes = Some(kv_bytes);
+        facts.prefix_cache_bytes = Some(prefix_cache_bytes);
     })
 }

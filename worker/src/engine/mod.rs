@@ -14,6 +14,7 @@ mod admission;
 mod handle;
 mod load;
 mod logprobs;
+mod prefixes;
 mod running;
 pub mod sequence;
 #[cfg(test)]

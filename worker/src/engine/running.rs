@@ -77,6 +77,23 @@ impl Running {
         usize::try_from(self.cache.tokens()).unwrap_or(0)
     }
 
+    /// What has been fed, and its keys and values.
+    pub(super) fn fed_tokens(&self) -> (&[u32], &KvCache) {
+        (&self.tokens[..self.fed()], &self.cache)
+    }
+
+    /// Before anything is fed: the tokens whose logits nobody needs, and how many there will be in all. Nothing for one
+    /// that starts over: whatever failed, it is computed anew.
+    pub(super) fn restorable(&self) -> Option<(&[u32], usize)> {
+        let begins = self.fed() == 0 && !self.prefilled && !self.solo;
+        begins.then(|| (&self.tokens[..self.first_wanted()], self.tokens.len() + 1))
+    }
+
+    /// Goes on from keys and values that were computed before, of its first tokens.
+    pub(super) fn resume_from(&mut self, cache: KvCache) {
+        self.cache = cache;
+    }
+
     /// Tokens to be fed before the next one can be chosen.
     pub(super) fn pending(&self) -> usize {
         if self.prefilled { 0 } else { self.tokens.len() - self.fed() }
@@ -183,8 +200,9 @@ impl Running {
         Progress::Ended
     }
 
-    /// Sends MLX's message as the last event.
-    pub(super) fn fail(&self, message: &str) {
+    /// Sends MLX's message as the last event. What the failed step left of keys and values is worth nothing.
+    pub(super) fn fail(&mut self, message: &str) {
+        self.cache = KvCache::default();
         self.send(SequenceEvent::Failed(message.to_owned()));
     }
 

@@ -221,6 +221,101 @@ async fn cache_and_limits_are_changed_between_steps() {
     assert_eq!(collect(events).await.ids.len(), 5);
 }
 
+/// Bytes of saved prompts once the engine is through with its turn.
+async fn saved(started: &Started) -> u64 {
+    started.handle.clear_cache().await.unwrap().prefix_cache_bytes.unwrap()
+}
+
+/// Some prompt of so many tokens.
+fn prompt(tokens: u32) -> Vec<u32> {
+    (0..tokens).map(|position| (position * 7 + 3) % 128).collect()
+}
+
+#[tokio::test]
+async fn what_begins_alike_is_prefilled_once_and_answered_alike() {
+    let (started, board) = started(&settings("tiny-untied"));
+    let per_token = 2 * 2 * 2 * 16 * 4;
+    let prompt = prompt(300);
+    let cold = run(&started, &prompt, |_| {}).await;
+    assert_eq!((board.prompt_tokens.load(Relaxed), board.restored_tokens.load(Relaxed)), (300, 0));
+    assert_eq!(cold.prefill, [(256, 300), (300, 300)]);
+
+    // The last token is always fed: its logits choose the next.
+    let warm = run(&started, &prompt, |_| {}).await;
+    assert_eq!((warm.ids, warm.prefill.as_slice()), (cold.ids.clone(), &[(300, 300)][..]));
+    assert_eq!((board.prompt_tokens.load(Relaxed), board.restored_tokens.load(Relaxed)), (344, 256));
+    let whole = run(&started, &prompt[..256], |_| {}).await;
+    assert_eq!((board.restored_tokens.load(Relaxed), whole.prefill.as_slice()), (256 + 192, &[(256, 256)][..]));
+
+    // Prompt, answer and more: the answer was saved when it ended, the first 64 tokens of another are shared.
+    let longer: Vec<u32> = prompt.iter().chain(&cold.ids).copied().chain([5; 40]).collect();
+    run(&started, &longer, |_| {}).await;
+    assert_eq!(board.restored_tokens.load(Relaxed), 256 + 192 + 256);
+    let parting: Vec<u32> = prompt[..100].iter().copied().chain([9; 100]).collect();
+    run(&started, &parting, |_| {}).await;
+    assert_eq!(board.restored_tokens.load(Relaxed), 256 + 192 + 256 + 64);
+
+    // A carried answer whose log probabilities are replayed needs the logits of all of it.
+    let carried = run(&started, &prompt, |request| {
+        request.generated = cold.ids[..8].to_vec();
+        request.logprobs = Some(1);
+        request.replay_logprobs = true;
+    });
+    let carried = carried.await;
+    assert_eq!((carried.ids.as_slice(), carried.replayed.len()), (&cold.ids[8..], 8));
+
+    let before = saved(&started).await;
+    assert_eq!(before % (64 * per_token), 0, "whole blocks");
+    assert!(before >= 7 * 64 * per_token, "{before}");
+    let facts = started.handle.trim_prefix_cache().await.unwrap();
+    assert_eq!(facts.prefix_cache_bytes, Some(0));
+    let again = run(&started, &prompt, |_| {}).await;
+    assert_eq!((again.ids, again.prefill.len()), (cold.ids, 2));
+}
+
+#[tokio::test]
+async fn choices_share_their_prompt_and_short_prompts_are_not_kept() {
+    let (started, board) = started(&Settings { slots: Some(3), ..settings("tiny-untied") });
+    run(&started, &prompt(63), |request| request.max_tokens = 1).await;
+    assert_eq!(saved(&started).await, 0);
+    let mut receivers = Vec::new();
+    for choice in 0..3 {
+        let (mut request, events) = request(&prompt(200), 4);
+        request.choice = choice;
+        started.handle.submit(request).unwrap();
+        receivers.push(events);
+    }
+    for events in receivers {
+        assert_eq!(collect(events).await.ids.len(), 4);
+    }
+    assert_eq!(board.restored_tokens.load(Relaxed), 2 * 192);
+}
+
+#[tokio::test]
+async fn saved_prompts_give_way_to_live_sequences() {
+    let per_token = 2 * 2 * 2 * 16 * 4_u64;
+    let (started, board) = started(&settings("tiny-untied"));
+    run(&started, &prompt(512), |request| request.max_tokens = 1).await;
+    assert_eq!(saved(&started).await, 512 * per_token);
+    // Room for a request that reserves 512 tokens, and for 448 besides.
+    let limit = board.model.get().unwrap().weights_bytes + (512 + 448) * per_token;
+    let limits = Limits { memory_limit_bytes: Some(limit), ..Limits::default() };
+    started.handle.set_limits(limits).await.unwrap().unwrap();
+    let (live, mut events) = request(&[9; 100], 300);
+    started.handle.submit(live).unwrap();
+    for _ in 0..2 {
+        while !matches!(events.recv().await, Some(SequenceEvent::Token { .. })) {}
+    }
+    assert_eq!(
+        saved(&started).await,
+        448 * per_token,
+        "its own first block took the place of the deepest of the other"
+    );
+    drop(events);
+    run(&started, &prompt(256), |request| request.max_tokens = 1).await;
+    assert_eq!(board.restored_tokens.load(Relaxed), 192, "the beginning is forgotten last");
+}
+
 #[tokio::test]
 async fn the_thread_ends_with_its_last_handle() {
     let (started, _) = started(&settings("tiny-untied"));

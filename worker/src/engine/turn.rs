@@ -10,9 +10,10 @@ use mlxsup_fit::budget::{CHUNK_CPU, CHUNK_GPU};
 use mlxsup_worker_api::settings::Limits;
 use mlxsup_worker_api::{MemoryFacts, Settings};
 
-use super::admission::fits;
+use super::admission::{fits, room};
 use super::handle::Command;
 use super::load::{Loaded, facts, publish_counters};
+use super::prefixes::PrefixCache;
 use super::running::{Progress, Running};
 use crate::board::Board;
 use crate::limits;
@@ -35,10 +36,12 @@ pub(super) struct Engine<'b> {
     memory_limit: u64,
     clear_after: usize,
     keep_warm: Option<Duration>,
+    prefixes: PrefixCache,
 }
 
 impl<'b> Engine<'b> {
     pub(super) fn new(loaded: Loaded, settings: &Settings, board: &'b Board, commands: Receiver<Command>) -> Self {
+        let prefixes = PrefixCache::new(loaded.prefix_cache_bytes, loaded.model.kv_bytes_per_token());
         Self {
             model: loaded.model,
             board,
@@ -53,6 +56,7 @@ impl<'b> Engine<'b> {
             memory_limit: loaded.memory_limit,
             clear_after: settings.clear_cache_after_tokens as usize,
             keep_warm: settings.idle_keep_warm_ms.filter(|_| loaded.on_gpu).map(Duration::from_millis),
+            prefixes,
         }
     }
 
@@ -63,6 +67,7 @@ impl<'b> Engine<'b> {
             self.admit();
             self.prefill();
             self.decode();
+            self.make_room();
             self.publish();
         }
     }
@@ -103,6 +108,12 @@ impl<'b> Engine<'b> {
             Command::ClearCache(reply) => {
                 self.clear_cache();
                 // A caller that left does not need the answer.
+                let _ = reply.send(self.counters());
+            }
+            Command::TrimPrefixCache(reply) => {
+                self.prefixes.shrink_to(0);
+                // Else the buffers would only have changed their name.
+                self.clear_cache();
                 let _ = reply.send(self.counters());
             }
             Command::Limits(wanted, reply) => {
@@ -146,10 +157,11 @@ impl<'b> Engine<'b> {
         let per_token = self.model.kv_bytes_per_token();
         while self.set.len() < self.slots {
             let Some(next) = self.waiting.front() else { break };
-            let held: Vec<u64> = self.set.iter().map(|sequence| sequence.reserved(per_token)).collect();
-            if !fits(next.reserved(per_token), &held, self.weights_bytes, self.memory_limit) {
+            let (held, wanted) = (self.held(), next.reserved(per_token));
+            if !fits(wanted, &held, self.weights_bytes, self.memory_limit) {
                 break;
             }
+            self.prefixes.shrink_to(room(wanted, &held, self.weights_bytes, self.memory_limit));
             let Some(next) = self.waiting.pop_front() else { break };
             if next.finish_if_complete(self.context) == Progress::GoesOn {
                 self.set.push(next);
@@ -157,14 +169,48 @@ impl<'b> Engine<'b> {
         }
     }
 
+    /// Answers grow beyond what was reserved for them: what is saved gives way.
+    fn make_room(&mut self) {
+        if self.prefixes.bytes() > 0 {
+            self.prefixes.shrink_to(room(0, &self.held(), self.weights_bytes, self.memory_limit));
+        }
+    }
+
+    /// Bytes that admission counts for each sequence of the set.
+    fn held(&self) -> Vec<u64> {
+        let per_token = self.model.kv_bytes_per_token();
+        self.set.iter().map(|sequence| sequence.reserved(per_token)).collect()
+    }
+
     /// Feeds one chunk of the oldest sequence whose prompt is not yet in.
     fn prefill(&mut self) {
         let Some(index) = self.set.iter().position(|sequence| !sequence.is_prefilled()) else { return };
+        self.restore(index);
         let before = self.set[index].pending();
         self.step(&[index], self.chunk);
         let after = self.set.get(index).map_or(0, Running::pending);
         self.board.prompt_tokens.fetch_add(before.saturating_sub(after) as u64, Relaxed);
+        // Chunk by chunk, so that no turn copies a whole long prompt.
+        self.save(index);
         self.sweep();
+    }
+
+    /// Gives a sequence that begins what is saved of its beginning.
+    fn restore(&mut self, index: usize) {
+        let sequence = &mut self.set[index];
+        if let Some((tokens, reserve)) = sequence.restorable()
+            && let Some(cache) = self.prefixes.restore(tokens, reserve)
+        {
+            self.board.restored_tokens.fetch_add(u64::try_from(cache.tokens()).unwrap_or(0), Relaxed);
+            sequence.resume_from(cache);
+        }
+    }
+
+    /// Saves what a sequence has been fed for those that will begin alike.
+    fn save(&mut self, index: usize) {
+        let room = room(0, &self.held(), self.weights_bytes, self.memory_limit);
+        let (tokens, cache) = self.set[index].fed_tokens();
+        self.prefixes.save(tokens, cache, room);
     }
 
     fn decode(&mut self) {
@@ -229,10 +275,14 @@ impl<'b> Engine<'b> {
         self.after(ended);
     }
 
-    /// Frees what ended sequences held and, after a long answer, MLX's free buffers.
-    fn after(&self, ended: Vec<Running>) {
+    /// Saves what ended sequences held for those that will begin alike, frees it and, after a long answer, MLX's free buffers.
+    fn after(&mut self, ended: Vec<Running>) {
         let longest = ended.iter().map(Running::answer_tokens).max().unwrap_or(0);
-        drop(ended);
+        let room = room(0, &self.held(), self.weights_bytes, self.memory_limit);
+        for sequence in ended {
+            let (tokens, cache) = sequence.fed_tokens();
+            self.prefixes.save(tokens, cache, room);
+        }
         if self.clear_after > 0 && longest >= self.clear_after {
             self.clear_cache();
         }
@@ -245,7 +295,7 @@ impl<'b> Engine<'b> {
     }
 
     fn counters(&self) -> MemoryFacts {
-        publish_counters(self.board, self.set.iter().map(Running::cache_bytes).sum())
+        publish_counters(self.board, self.set.iter().map(Running::cache_bytes).sum(), self.prefixes.bytes())
     }
 
     fn publish(&self) {

@@ -1,5 +1,7 @@
 //! Keys and values of one sequence, growing in blocks.
 
+use std::ops::Range;
+
 use mlx_rs::error::Exception;
 use mlx_rs::ops::indexing::{TryIndexMutOp, TryIndexOp};
 use mlx_rs::ops::{concatenate, zeros_dtype};
@@ -29,7 +31,7 @@ impl KvCache {
     /// An empty cache that will take room for `tokens` at once when first used, instead of growing block by block.
     #[must_use]
     pub fn with_reserve(tokens: usize) -> Self {
-        Self { reserve: i32::try_from(tokens).unwrap_or(i32::MAX), ..Self::default() }
+        Self { reserve: row(tokens), ..Self::default() }
     }
 
     /// Tokens whose keys and values are in it.
@@ -47,6 +49,39 @@ impl KvCache {
     /// The arrays to evaluate after a step.
     pub fn arrays(&self) -> impl Iterator<Item = &Array> {
         self.layers.iter().flat_map(|layer| [&layer.keys, &layer.values])
+    }
+
+    /// A copy of keys and values of the tokens in `range`, of all layers in one array [2 × layers, kv_heads, tokens,
+    /// head_dim]. Not yet evaluated.
+    ///
+    /// # Errors
+    /// MLX's, also when layers differ in shape.
+    pub fn copy(&self, range: Range<usize>) -> Result<Array, Exception> {
+        let (start, end) = (row(range.start), row(range.end));
+        let parts: Vec<Array> =
+            self.arrays().map(|array| array.try_index((.., .., start..end, ..))).collect::<Result<_, _>>()?;
+        concatenate(&parts, 0)
+    }
+
+    /// A cache that begins with these copies, one after the other, and has room for `reserve` tokens. Not yet evaluated.
+    ///
+    /// # Errors
+    /// MLX's, also when the copies are not of one model.
+    pub fn from_copies(copies: &[&Array], reserve: usize) -> Result<Self, Exception> {
+        let tokens = copies.iter().map(|copy| copy.dim(2)).sum();
+        let room = rounded(row(reserve).max(tokens)) - tokens;
+        let joined = |part: i32| {
+            let mut pieces: Vec<Array> =
+                copies.iter().map(|copy| copy.try_index((part..part + 1, .., .., ..))).collect::<Result<_, _>>()?;
+            if let Some(first) = pieces.first().filter(|_| room > 0) {
+                pieces.push(empty(first, room)?);
+            }
+            concatenate(&pieces, 2)
+        };
+        let parts = copies.first().map_or(0, |copy| copy.dim(0));
+        let layers =
+            (0..parts / 2).map(|layer| Ok(LayerCache { keys: joined(2 * layer)?, values: joined(2 * layer + 1)? }));
+        Ok(Self { layers: layers.collect::<Result<_, Exception>>()?, tokens, reserve: 0 })
     }
 
     /// Appends `keys` and `values` ([1, kv_heads, n, head_dim]) of one layer and returns all of that layer, the new ones
@@ -74,6 +109,11 @@ impl KvCache {
     pub(super) fn advance(&mut self, tokens: i32) {
         self.tokens += tokens;
     }
+}
+
+/// A number of tokens for MLX; a context is far below the limit.
+fn row(tokens: usize) -> i32 {
+    i32::try_from(tokens).unwrap_or(i32::MAX)
 }
 
 fn rounded(tokens: i32) -> i32 {

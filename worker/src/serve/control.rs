@@ -55,6 +55,12 @@ pub(super) async fn clear_cache(worker: &Worker, headers: &HeaderMap) -> Result<
     finished(worker, worker.engine()?.clear_cache()).await
 }
 
+/// `POST /control/trim-prefix-cache`.
+pub(super) async fn trim_prefix_cache(worker: &Worker, headers: &HeaderMap) -> Result<Response<Reply>, Refusal> {
+    worker.identity.admit(headers)?;
+    finished(worker, worker.engine()?.trim_prefix_cache()).await
+}
+
 /// `POST /control/limits`.
 pub(super) async fn limits(worker: &Worker, headers: &HeaderMap, body: &[u8]) -> Result<Response<Reply>, Refusal> {
     worker.identity.admit(headers)?;

@@ -24,6 +24,9 @@ pub trait EnginePort: Send + Sync {
     /// Drops MLX's free-buffer cache.
     fn clear_cache(&self) -> Measured<'_>;
 
+    /// Forgets saved prompts.
+    fn trim_prefix_cache(&self) -> Measured<'_>;
+
     /// Changes what is present.
     fn set_limits(&self, limits: Limits) -> Measured<'_>;
 }
@@ -43,6 +46,10 @@ impl EnginePort for EngineHandle {
 
     fn clear_cache(&self) -> Measured<'_> {
         Box::pin(async { Self::clear_cache(self).await.map_err(|gone| gone.to_string()) })
+    }
+
+    fn trim_prefix_cache(&self) -> Measured<'_> {
+        Box::pin(async { Self::trim_prefix_cache(self).await.map_err(|gone| gone.to_string()) })
     }
 
     fn set_limits(&self, limits: Limits) -> Measured<'_> {

@@ -32,6 +32,7 @@ pub(super) fn report(worker: &Worker) -> WorkerStatus {
         counters: Counters {
             requests: board.requests.load(Relaxed),
             prompt_tokens: board.prompt_tokens.load(Relaxed),
+            restored_tokens: board.restored_tokens.load(Relaxed),
             completion_tokens: board.completion_tokens.load(Relaxed),
             cancelled: board.cancelled.load(Relaxed),
             failed: board.failed.load(Relaxed),

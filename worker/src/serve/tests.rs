@@ -65,6 +65,10 @@ impl EnginePort for Script {
         Box::pin(async { Ok(MemoryFacts::default()) })
     }
 
+    fn trim_prefix_cache(&self) -> Measured<'_> {
+        self.clear_cache()
+    }
+
     fn set_limits(&self, limits: Limits) -> Measured<'_> {
         let refused = limits.cache_limit_bytes == Some(0);
         Box::pin(async move { if refused { Err("no".to_owned()) } else { Ok(MemoryFacts::default()) } })
@@ -306,6 +310,7 @@ async fn refusals_are_error_objects() {
         ("GET", "/link/chat", Value::Null, 405, "method_not_allowed"),
         ("GET", "/v2", Value::Null, 404, "not_found"),
         ("POST", "/control/clear-cache", Value::Null, 409, "stale_command"),
+        ("POST", "/control/trim-prefix-cache", Value::Null, 409, "stale_command"),
     ];
     for (method, path, body, expected, code) in wrong {
         let (status, body) = running.call(method, path, &body).await;
@@ -381,9 +386,11 @@ async fn status_and_control_speak_to_the_daemon() {
         let request = Request::post(path).header("x-mlxsup-nonce", "n1").header("x-mlxsup-epoch", "2");
         request.body(Full::from(body.to_string())).expect("a request")
     };
-    let (code, facts) = running.finish(command("/control/clear-cache", Value::Null)).await;
-    assert_eq!(code, 200, "{facts}");
-    assert!(serde_json::from_str::<MemoryFacts>(&facts).is_ok(), "{facts}");
+    for path in ["/control/clear-cache", "/control/trim-prefix-cache"] {
+        let (code, facts) = running.finish(command(path, Value::Null)).await;
+        assert_eq!(code, 200, "{facts}");
+        assert!(serde_json::from_str::<MemoryFacts>(&facts).is_ok(), "{facts}");
+    }
     assert_eq!(running.finish(command("/control/limits", json!({"cache_limit_bytes": 9}))).await.0, 200);
     assert_eq!(running.finish(command("/control/limits", json!({"cache_limit_bytes": 0}))).await.0, 500);
     assert_eq!(running.finish(command("/control/limits", json!({"cache": 9}))).await.0, 400);
@@ -396,6 +403,7 @@ async fn only_a_daemon_renews_the_lease() {
         ("POST", "/link/chat", true),
         ("POST", "/link/completions", true),
         ("POST", "/control/clear-cache", true),
+        ("POST", "/control/trim-prefix-cache", true),
         ("GET", "/health", false),
         ("GET", "/v1/models", false),
         ("POST", "/v1/completions", false),
