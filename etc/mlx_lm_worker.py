@@ -4,7 +4,7 @@
 Runs the real mlx_lm.server, unchanged, and adds what a supervisor needs:
 
     mlxsupd ── MLXSUP_* environment ──▶ this process ── one newline on MLXSUP_READY_FD ──▶ mlxsupd
-    mlxsupd ── GET /status, POST /control/{clear-cache,limits} ──▶ answered here
+    mlxsupd ── GET /status, POST /control/{clear-cache,trim-prefix-cache,limits} ──▶ answered here
     mlxsupd ── /v1/…, /health ──▶ answered by mlx_lm's own handler, on the same Unix socket
 
 Three kinds of threads share one `Worker`. The generation thread is mlx_lm's: it alone loads, generates and is told to
@@ -223,8 +223,8 @@ class Worker:
         self.steps, self.last_step, self.active, self.pending, self.kv_bytes = 0, None, 0, 0, 0
         self.clear_due, self.kept_warm = False, 0.0
         self.in_flight, self.last_contact = 0, time.monotonic()
-        self.counters = dict.fromkeys(
-            ("requests", "prompt_tokens", "completion_tokens", "cancelled", "failed", "cache_clears"), 0)
+        tokens = ("prompt_tokens", "restored_tokens", "completion_tokens")
+        self.counters = dict.fromkeys(("requests", *tokens, "cancelled", "failed", "cache_clears"), 0)
 
     # --- any thread ---
 
@@ -329,6 +329,10 @@ class Worker:
         mx.clear_cache()
         self.count("cache_clears")
 
+    def trim_prefix_cache(self):
+        self.generator.prompt_cache.trim_to(n_sequences=0)
+        self.clear_cache()  # else the buffers would only have changed their name
+
     def idle(self):
         self.active = self.pending = self.kv_bytes = 0
         every_ms, now = self.settings.idle_keep_warm_ms, time.monotonic()
@@ -416,6 +420,7 @@ class GeneratorPart:
                 if count == 0:
                     known = max(0, getattr(context, "prompt_cache_count", 0))
                     self.worker.count("prompt_tokens", len(context.prompt) - known)
+                    self.worker.count("restored_tokens", known)
                 count += 1
                 self._leave_if_alone()
                 yield token
@@ -533,6 +538,8 @@ class HandlerPart:
                 return self._refuse(409, invalid, "stale_command", stale)
             if self.path == "/control/clear-cache":
                 work = worker.clear_cache
+            elif self.path == "/control/trim-prefix-cache":
+                work = worker.trim_prefix_cache
             elif self.path == "/control/limits":
                 work = functools.partial(worker.limits.change, **Limits.checked(json.loads(body)))
             else:

@@ -317,7 +317,9 @@ impl Driver {
                 Action::SendKill { generation } => self.effects.kill(generation),
                 Action::Assign { id, generation } => self.effects.assign(id, generation),
                 Action::Refuse { id, refusal } => self.effects.refuse(id, refusal),
-                Action::ClearCache { generation } => self.effects.clear_cache(generation, self.core.config()),
+                Action::ClearCache { generation, cache } => {
+                    self.effects.clear_cache(generation, cache, self.core.config());
+                }
                 Action::Sample => self.sample_now = true,
                 Action::Probe { generation } => self.effects.probe(generation),
                 Action::Canary { generation } => self.effects.canary(generation),

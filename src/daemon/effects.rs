@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mlxsup_worker_api::WorkerStatus;
+use mlxsup_worker_api::{MemoryFacts, WorkerStatus};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -31,7 +31,7 @@ use crate::link::process::{Ended, Family, Process};
 use crate::link::spawn::{self, Birth};
 use crate::link::stderr_tail::StderrTail;
 use crate::memory::{out_of_memory_kills, process_start_id};
-use crate::supervisor::event::{CacheCleared, Exit, ExitStatus};
+use crate::supervisor::event::{CacheCleared, CacheKind, Exit, ExitStatus};
 use crate::supervisor::verbs::Outcome;
 use crate::supervisor::{Event, Generation, OperationId, Persistent, Refusal, RequestId};
 use crate::telemetry::{copy_and_truncate_if_larger, rotate_if_larger};
@@ -274,25 +274,30 @@ impl Effects {
         });
     }
 
-    /// Asks for a smaller cache; closes with `CacheCleared`.
-    pub fn clear_cache(&self, generation: Generation, config: &Config) {
+    /// Has a cache emptied; closes with `CacheCleared`.
+    pub fn clear_cache(&self, generation: Generation, cache: CacheKind, config: &Config) {
         let Some(link) = self.links.get(&generation) else {
-            self.send(Event::CacheCleared { generation, result: Err("the worker is gone".to_owned()) });
+            let result = Err("the worker is gone".to_owned());
+            self.send(Event::CacheCleared { generation, cache, result });
             return;
         };
         if let Some(Foreign { paths: Some(_), .. }) = link.address.foreign.as_deref() {
             let result = Err("this engine has no command for it; only a restart empties its cache".to_owned());
-            self.send(Event::CacheCleared { generation, result });
+            self.send(Event::CacheCleared { generation, cache, result });
             return;
         }
-        let before_bytes = link.report.borrow().as_ref().and_then(|report| report.memory.mlx_cache_bytes);
+        let bytes = move |memory: &MemoryFacts| match cache {
+            CacheKind::Buffers => memory.mlx_cache_bytes,
+            CacheKind::Prefixes => memory.prefix_cache_bytes,
+        };
+        let before_bytes = link.report.borrow().as_ref().and_then(|report| bytes(&report.memory));
         let (address, events, timeout) = (link.address.clone(), self.events.clone(), config.health.timeout);
         tokio::spawn(async move {
-            let result = match client::clear_cache(&address, timeout).await {
-                Ok(after) => Ok(CacheCleared { before_bytes, after_bytes: after.mlx_cache_bytes }),
+            let result = match client::clear_cache(&address, cache, timeout).await {
+                Ok(after) => Ok(CacheCleared { before_bytes, after_bytes: bytes(&after) }),
                 Err(error) => Err(error.to_string()),
             };
-            let _ = events.send(Event::CacheCleared { generation, result });
+            let _ = events.send(Event::CacheCleared { generation, cache, result });
         });
     }
 

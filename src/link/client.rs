@@ -11,6 +11,7 @@ use mlxsup_worker_api::{HEADER_EPOCH, HEADER_NONCE, MemoryFacts, PROTOCOL, Worke
 
 use super::endpoint::{self, Endpoint, Stream};
 use super::foreign::Foreign;
+use crate::supervisor::event::CacheKind;
 
 /// Largest reply taken from a worker; a status is about 2 KiB.
 const REPLY_LIMIT_BYTES: usize = 1 << 20;
@@ -108,12 +109,16 @@ impl Call {
     }
 }
 
-/// `POST /control/clear-cache`; the reply is the memory afterwards.
+/// `POST /control/clear-cache` or `trim-prefix-cache`; the reply is the memory afterwards.
 ///
 /// # Errors
 /// When the worker refuses, or does not answer within `timeout`.
-pub async fn clear_cache(address: &Address, timeout: Duration) -> Result<MemoryFacts, LinkError> {
-    let body = exchange(address, Method::POST, path::CLEAR_CACHE, Bytes::new(), timeout).await?;
+pub async fn clear_cache(address: &Address, cache: CacheKind, timeout: Duration) -> Result<MemoryFacts, LinkError> {
+    let path = match cache {
+        CacheKind::Buffers => path::CLEAR_CACHE,
+        CacheKind::Prefixes => path::TRIM_PREFIX_CACHE,
+    };
+    let body = exchange(address, Method::POST, path, Bytes::new(), timeout).await?;
     Ok(serde_json::from_slice(&body)?)
 }
 
@@ -222,21 +227,21 @@ mod tests {
     #[tokio::test]
     async fn a_reply_counts_though_the_worker_closes_right_after_it() {
         let (_home, address) = answering("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}");
-        assert_eq!(clear_cache(&address, PATIENCE).await.unwrap(), MemoryFacts::default());
+        assert_eq!(clear_cache(&address, CacheKind::Buffers, PATIENCE).await.unwrap(), MemoryFacts::default());
     }
 
     #[tokio::test]
     async fn a_worker_that_closes_without_a_reply_is_an_error() {
         for reply in ["", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}"] {
             let (_home, address) = answering(reply);
-            clear_cache(&address, PATIENCE).await.unwrap_err();
+            clear_cache(&address, CacheKind::Buffers, PATIENCE).await.unwrap_err();
         }
     }
 
     #[tokio::test]
     async fn a_refusal_brings_the_workers_words() {
         let (_home, address) = answering("HTTP/1.1 409 Conflict\r\ncontent-length: 9\r\n\r\nold epoch");
-        let error = clear_cache(&address, PATIENCE).await.unwrap_err();
+        let error = clear_cache(&address, CacheKind::Buffers, PATIENCE).await.unwrap_err();
         assert_eq!(error.to_string(), "the worker answered 409 Conflict: old epoch");
     }
 }

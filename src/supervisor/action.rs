@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::event::CacheKind;
 use super::ids::OperationId;
 use super::verbs::Outcome;
 use super::{Generation, Refusal, RequestId, Wall};
@@ -41,10 +42,12 @@ pub enum Action {
         /// What its client is told.
         refusal: Refusal,
     },
-    /// Ask the worker to drop MLX's free buffers. Closes with `CacheCleared`; guarded by the probe timeout.
+    /// Ask the worker to empty a cache. Closes with `CacheCleared`; guarded by the probe timeout.
     ClearCache {
         /// Which worker.
         generation: Generation,
+        /// Which of its caches.
+        cache: CacheKind,
     },
     /// Take a sample now, beside the regular ones. Closes with `Sampled`; guarded by the deadline of whoever waits for it.
     Sample,

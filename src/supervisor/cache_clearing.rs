@@ -1,4 +1,4 @@
-//! Clearing MLX's cache, and the proof that it helped.
+//! Emptying a cache of the worker, and the proof that it helped.
 //!
 //! ```text
 //! asked ─▶ worker: cache before → after ─▶ samples, until the footprint has fallen too ─▶ event and replies
@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use super::event::CacheCleared;
+use super::event::{CacheCleared, CacheKind};
 use super::ids::OperationId;
 use super::memory_gate::spoken_bytes;
 use super::time::Mono;
@@ -25,6 +25,7 @@ const LEAST_FREED: u64 = 64 << 20;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Clearing {
     generation: Generation,
+    cache: CacheKind,
     /// Who waits for it.
     operations: Vec<OperationId>,
     /// What the worker weighed before, bytes.
@@ -43,8 +44,55 @@ struct Freed {
 
 impl Clearing {
     /// True while the worker's word is awaited.
-    fn awaits(&self, generation: Generation) -> bool {
-        self.generation == generation && self.freed.is_none()
+    fn awaits(&self, generation: Generation, cache: CacheKind) -> bool {
+        self.generation == generation && self.cache == cache && self.freed.is_none()
+    }
+
+    /// What is known of it once the worker has done its part; `last` is the footprint as last sampled.
+    fn outcome(&self, last: Option<(u64, Mono)>, now: Mono) -> Option<Outcome> {
+        let freed = self.freed.as_ref()?;
+        let Freed { before, after, since } = *freed;
+        let mut message = format!("{}: {} → {}", self.cache.words(), spoken_bytes(before), spoken_bytes(after));
+        let mut facts = vec![("before_bytes", before), ("after_bytes", after)];
+        if let (Some(heavy), Some(light)) = (self.footprint_before, freed.footprint_since(last)) {
+            let remark = if freed.shows(heavy, light) { "" } else { ", less than was freed" };
+            let (heavy_words, light_words) = (spoken_bytes(heavy), spoken_bytes(light));
+            message =
+                format!("{message}; footprint {heavy_words} → {light_words} after {}{remark}", spoken(now - since));
+            facts.extend([("footprint_before_bytes", heavy), ("footprint_after_bytes", light)]);
+        }
+        let mut outcome = Outcome::new(OutcomeKind::Done, message);
+        for (name, count) in facts {
+            #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^52")]
+            let count = count as f64;
+            outcome = outcome.with_fact(name, count);
+        }
+        Some(outcome)
+    }
+
+    /// True when there is nothing more to wait for.
+    fn is_over(&self, last: Option<(u64, Mono)>, now: Mono) -> bool {
+        let Some(freed) = &self.freed else { return false };
+        let seen = freed.footprint_since(last);
+        let fallen = self.footprint_before.zip(seen).is_some_and(|(before, now)| freed.shows(before, now));
+        fallen || now >= freed.since + PATIENCE
+    }
+}
+
+impl CacheKind {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Buffers => "MLX cache",
+            Self::Prefixes => "prefix cache",
+        }
+    }
+
+    /// The event that tells of it.
+    const fn event(self) -> &'static str {
+        match self {
+            Self::Buffers => "cache_cleared",
+            Self::Prefixes => "prefix_cache_trimmed",
+        }
     }
 }
 
@@ -65,96 +113,89 @@ impl Freed {
 }
 
 impl Supervisor {
-    /// Asks the worker to drop its free buffers; `operation` is told what came of it. False when there is none to ask.
-    pub(super) fn clear_cache(&mut self, operation: Option<OperationId>, now: Mono) -> bool {
+    /// Asks the worker to empty `cache`; `operation` is told what came of it. False when there is none to ask.
+    pub(super) fn clear_cache(&mut self, cache: CacheKind, operation: Option<OperationId>, now: Mono) -> bool {
         let Some(worker) = self.worker.as_ref().filter(|worker| worker.is_ready()) else { return false };
         let generation = worker.generation;
-        if let Some(clearing) = self.clearing.as_mut().filter(|clearing| clearing.awaits(generation)) {
+        if let Some(clearing) = self.clearings.iter_mut().find(|clearing| clearing.awaits(generation, cache)) {
             clearing.operations.extend(operation);
             return true;
         }
-        let overtaken = self.give_up_clearing(now);
-        self.reply_all(overtaken, &Outcome::new(OutcomeKind::Failed, "another worker has taken over"));
+        // One that only waits for the footprint need not wait any longer.
+        self.end_clearings("another worker has taken over", now, |clearing| clearing.cache == cache);
         let footprint_before = self.footprint.map(|(bytes, _)| bytes);
         let operations = operation.into_iter().collect();
-        self.clearing = Some(Clearing { generation, operations, footprint_before, freed: None });
-        self.actions.push(Action::ClearCache { generation });
+        self.clearings.push(Clearing { generation, cache, operations, footprint_before, freed: None });
+        self.actions.push(Action::ClearCache { generation, cache });
         true
     }
 
     /// The worker's word.
-    pub(super) fn cache_cleared(&mut self, generation: Generation, result: &Result<CacheCleared, String>, now: Mono) {
-        let Some(clearing) = self.clearing.as_mut().filter(|clearing| clearing.awaits(generation)) else { return };
-        match result {
+    pub(super) fn cleared(
+        &mut self,
+        generation: Generation,
+        cache: CacheKind,
+        result: &Result<CacheCleared, String>,
+        now: Mono,
+    ) {
+        let awaits = |clearing: &Clearing| clearing.awaits(generation, cache);
+        let Some(index) = self.clearings.iter().position(awaits) else { return };
+        let outcome = match result {
             Ok(CacheCleared { before_bytes: Some(before), after_bytes: Some(after) }) => {
+                let clearing = &mut self.clearings[index];
                 let freed = Freed { before: *before, after: *after, since: now };
                 let worth_it = clearing.footprint_before.is_some() && freed.bytes() >= LEAST_FREED;
                 clearing.freed = Some(freed);
                 if worth_it {
                     self.actions.push(Action::Sample);
-                } else {
-                    self.conclude_clearing(now);
+                    return;
                 }
+                return self.end_clearings("", now, |clearing| clearing.cache == cache);
             }
-            Ok(_) => self.end_clearing(&Outcome::new(OutcomeKind::Done, "MLX cache cleared")),
-            Err(why) => {
-                self.end_clearing(&Outcome::new(OutcomeKind::Failed, format!("the cache was not cleared: {why}")));
-            }
-        }
+            Ok(_) => Outcome::new(OutcomeKind::Done, format!("{} cleared", cache.words())),
+            Err(why) => Outcome::new(OutcomeKind::Failed, format!("the {} was not cleared: {why}", cache.words())),
+        };
+        let clearing = self.clearings.remove(index);
+        self.tell_clearing(clearing, &outcome);
     }
 
     /// Looks whether the footprint has followed.
-    pub(super) fn advance_clearing(&mut self, now: Mono) {
-        let Some(Clearing { footprint_before, freed: Some(freed), .. }) = &self.clearing else { return };
-        let seen = freed.footprint_since(self.footprint);
-        let fallen = footprint_before.zip(seen).is_some_and(|(before, now)| freed.shows(before, now));
-        if fallen || now >= freed.since + PATIENCE {
-            self.conclude_clearing(now);
-        }
+    pub(super) fn advance_clearings(&mut self, now: Mono) {
+        let last = self.footprint;
+        self.end_clearings("", now, |clearing| clearing.is_over(last, now));
     }
 
-    /// When the footprint is looked at for the last time.
+    /// When a footprint is looked at for the last time.
     pub(super) fn clearing_deadline(&self) -> Option<Mono> {
-        Some(self.clearing.as_ref()?.freed.as_ref()?.since + PATIENCE)
+        let freed = self.clearings.iter().filter_map(|clearing| clearing.freed.as_ref());
+        Some(freed.map(|freed| freed.since).min()? + PATIENCE)
     }
 
     /// True while samples tell what came of a clearing.
     pub(super) fn is_watching_clearing(&self) -> bool {
-        self.clearing.as_ref().is_some_and(|clearing| clearing.freed.is_some())
+        self.clearings.iter().any(|clearing| clearing.freed.is_some())
     }
 
-    /// Says what is known of a clearing that the worker has done.
-    fn conclude_clearing(&mut self, now: Mono) {
-        let Some(Clearing { footprint_before, freed: Some(freed), .. }) = &self.clearing else { return };
-        let Freed { before, after, since } = *freed;
-        let seen = freed.footprint_since(self.footprint);
-        let mut message = format!("MLX cache: {} → {}", spoken_bytes(before), spoken_bytes(after));
-        let mut facts = vec![("before_bytes", before), ("after_bytes", after)];
-        if let (Some(heavy), Some(light)) = (*footprint_before, seen) {
-            let remark = if freed.shows(heavy, light) { "" } else { ", less than was freed" };
-            let (heavy_words, light_words) = (spoken_bytes(heavy), spoken_bytes(light));
-            message =
-                format!("{message}; footprint {heavy_words} → {light_words} after {}{remark}", spoken(now - since));
-            facts.extend([("footprint_before_bytes", heavy), ("footprint_after_bytes", light)]);
-        }
-        let mut outcome = Outcome::new(OutcomeKind::Done, message);
-        for (name, count) in facts {
-            #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^52")]
-            let count = count as f64;
-            outcome = outcome.with_fact(name, count);
-        }
-        self.end_clearing(&outcome);
+    /// Ends all of them: the worker is gone, or there will be none. Those nobody can tell about any more failed because of
+    /// `why`.
+    pub(super) fn give_up_clearings(&mut self, why: &str, now: Mono) {
+        self.end_clearings(why, now, |_| true);
     }
 
-    fn end_clearing(&mut self, outcome: &Outcome) {
-        let Some(clearing) = self.clearing.take() else { return };
-        self.record("cache_cleared", outcome.message.clone());
+    fn end_clearings(&mut self, why: &str, now: Mono, which: impl Fn(&Clearing) -> bool) {
+        let (ended, kept) = std::mem::take(&mut self.clearings).into_iter().partition(which);
+        self.clearings = kept;
+        let ended: Vec<Clearing> = ended;
+        for clearing in ended {
+            match clearing.outcome(self.footprint, now) {
+                Some(outcome) => self.tell_clearing(clearing, &outcome),
+                None => self.reply_all(clearing.operations, &Outcome::new(OutcomeKind::Failed, why)),
+            }
+        }
+    }
+
+    fn tell_clearing(&mut self, clearing: Clearing, outcome: &Outcome) {
+        self.record(clearing.cache.event(), outcome.message.clone());
         self.reply_all(clearing.operations, outcome);
-    }
-
-    /// The worker is gone, or there will be none. Returns whom nobody can tell a result any more.
-    pub(super) fn give_up_clearing(&mut self, now: Mono) -> Vec<OperationId> {
-        self.conclude_clearing(now);
-        self.clearing.take().map_or_else(Vec::new, |clearing| clearing.operations)
     }
 }

@@ -89,6 +89,8 @@ pub enum Event {
     CacheCleared {
         /// Which worker.
         generation: Generation,
+        /// Which of its caches.
+        cache: CacheKind,
         /// Bytes the cache held before and holds now, or why it failed.
         result: Result<CacheCleared, String>,
     },
@@ -301,6 +303,16 @@ fn signal_name(signal: i32) -> Option<&'static str> {
         15 => "SIGTERM",
         _ => return None,
     })
+}
+
+/// What a worker keeps that it can do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheKind {
+    /// Freed buffers that MLX keeps for reuse.
+    Buffers,
+    /// Keys and values of prompts that a later request may begin with.
+    Prefixes,
 }
 
 /// What a cache clearing achieved.

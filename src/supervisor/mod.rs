@@ -121,6 +121,8 @@ pub struct Supervisor {
     machine: Option<Machine>,
     /// Keys and values of live sequences at the last sample, bytes.
     kv_bytes: Option<u64>,
+    /// Prompts kept for later requests at the last sample, bytes.
+    prefix_bytes: Option<u64>,
     /// Size of the configured model on disk, bytes.
     model_bytes: Option<u64>,
     /// The worker is being retired.
@@ -146,8 +148,8 @@ pub struct Supervisor {
     deaths: BTreeMap<Generation, Death>,
     /// Verbs that wait for a ready worker.
     awaiting_ready: Vec<OperationId>,
-    /// MLX's cache is being cleared.
-    clearing: Option<Clearing>,
+    /// Caches that are being emptied.
+    clearings: Vec<Clearing>,
     /// What the serving worker weighed at the last sample that knew, bytes.
     footprint: Option<(u64, Mono)>,
     crashes: CrashHistory,
@@ -207,6 +209,7 @@ impl Supervisor {
             stranded: None,
             machine: None,
             kv_bytes: None,
+            prefix_bytes: None,
             model_bytes: None,
             retirement: None,
             respawn: None,
@@ -221,7 +224,7 @@ impl Supervisor {
             requests: RequestTable::default(),
             deaths: BTreeMap::new(),
             awaiting_ready: Vec::new(),
-            clearing: None,
+            clearings: Vec::new(),
             footprint: None,
             crashes: CrashHistory::default(),
             rules,
@@ -268,7 +271,7 @@ impl Supervisor {
             }
             Event::CanaryAnswered { generation, result } => self.canary_answered(generation, &result, now.mono),
             Event::WorkerExited { generation, exit } => self.worker_exited(generation, &exit, now),
-            Event::CacheCleared { generation, result } => self.cache_cleared(generation, &result, now.mono),
+            Event::CacheCleared { generation, cache, result } => self.cleared(generation, cache, &result, now.mono),
             Event::Sampled { sample } => self.sampled(&sample, now),
             Event::Learned { percentiles } => self.rules.learn(percentiles),
             Event::Operator { operation, verb } => self.operator(operation, &verb, now),
@@ -292,7 +295,7 @@ impl Supervisor {
         self.expire_waiting(now.mono);
         self.keep_worker_deadlines(now.mono);
         self.advance_reclaim(now);
-        self.advance_clearing(now.mono);
+        self.advance_clearings(now.mono);
         self.advance_upgrade(now.mono);
         self.recycle_if_worn(now.mono);
         self.settle_agenda(now);

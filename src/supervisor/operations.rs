@@ -1,5 +1,6 @@
 //! What operators ask for, turned into retirements, drains and commands. Every verb is answered exactly once.
 
+use super::event::CacheKind;
 use super::ids::OperationId;
 use super::permits::{Permit, permit};
 use super::retirement::{Purpose, Retirement};
@@ -97,7 +98,7 @@ impl Supervisor {
                 self.load(now.mono);
             }
             Verb::ClearCache => {
-                if !self.clear_cache(Some(operation), now.mono) {
+                if !self.clear_cache(CacheKind::Buffers, Some(operation), now.mono) {
                     self.reply(operation, Outcome::new(OutcomeKind::Denied, "no worker is ready"));
                 }
             }

@@ -66,16 +66,18 @@ impl Supervisor {
         let (Some(machine), Some(each)) = (self.machine, self.need()) else {
             return refuse("what the worker or the machine has is not known yet");
         };
-        let kv = live_kv(worker, self.kv_bytes);
+        let prefixes = self.prefix_bytes.unwrap_or(0);
+        let kv = live_kv(worker, self.kv_bytes.map(|bytes| bytes.saturating_add(prefixes)));
         let needs = each.saturating_mul(2).saturating_add(kv).saturating_add(WARM_UP);
         let reserve = (machine.total / 100 * 12).max(8 * GIB);
         let held = worker.footprint_bytes.unwrap_or(0);
         let others = machine.total.saturating_sub(machine.available).saturating_sub(held);
         let budget = machine.total.saturating_sub(others).saturating_sub(reserve);
         let sum = format!(
-            "2 × {} + {} KV + {} to warm up = {}, budget {} = {} − {} used by others − {} reserve",
+            "2 × {} + {} KV{} + {} to warm up = {}, budget {} = {} − {} used by others − {} reserve",
             spoken_bytes(each),
             spoken_bytes(kv),
+            if prefixes > 0 { " and prefix cache" } else { "" },
             spoken_bytes(WARM_UP),
             spoken_bytes(needs),
             spoken_bytes(budget),

@@ -31,8 +31,8 @@ impl Supervisor {
         self.end_upgrade(OutcomeKind::Failed, "the daemon is stopping");
         self.give_up_green("the daemon is stopping", now.mono);
         self.record("stopping", "asked to stop");
+        self.give_up_clearings("the daemon is stopping", now.mono);
         let mut waiting = std::mem::take(&mut self.awaiting_ready);
-        waiting.append(&mut self.give_up_clearing(now.mono));
         waiting.extend(self.retirement.take().map_or_else(Vec::new, |retirement| retirement.operations));
         if let Some(Reclaim { then: Then::Retired(retirement), .. }) = self.reclaim.take() {
             waiting.extend(retirement.operations);

@@ -248,8 +248,7 @@ impl Supervisor {
     fn serving_worker_exited(&mut self, planned: bool, failure: Failure, exit: &Exit, now: Now) {
         let Some(worker) = self.worker.take() else { return };
         let generation = worker.generation;
-        let clears = self.give_up_clearing(now.mono);
-        self.reply_all(clears, &Outcome::new(OutcomeKind::Failed, "the worker is gone"));
+        self.give_up_clearings("the worker is gone", now.mono);
         if let Some(replacement) = self.replacement.as_mut() {
             replacement.gone_at.get_or_insert(now.mono);
             replacement.footprint_before = worker.footprint_bytes;

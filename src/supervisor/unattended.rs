@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::agenda::Choice;
+use super::event::CacheKind;
 use super::memory_gate::{Machine, whole};
 use super::permits::{Permit, permit};
 use super::retirement::{Purpose, Retirement};
@@ -37,6 +38,7 @@ impl Supervisor {
     pub(super) fn sampled(&mut self, sample: &Sample, now: Now) {
         self.machine = Machine::of(sample, now.mono);
         self.kv_bytes = sample.get(Metric::KvBytes).map(whole);
+        self.prefix_bytes = sample.get(Metric::PrefixCacheBytes).map(whole);
         self.footprint = sample.get(Metric::WorkerFootprint).map(|bytes| (whole(bytes), now.mono));
         if let (Some(worker), Some(speed)) = (&self.worker, sample.get(Metric::SpeedDecode))
             && let Some(ready_at) = worker.ready_at
@@ -82,8 +84,14 @@ impl Supervisor {
                 let asked = self.ask_canary(now.mono);
                 return if asked { Ok(()) } else { Err("no worker is ready, or it is being asked already".to_owned()) };
             }
-            Asked::TrimPrefixCache => return Err("this worker keeps no prefix cache".to_owned()),
-            Asked::ClearCache => Verb::ClearCache,
+            Asked::TrimPrefixCache if self.prefix_bytes.is_none() => {
+                return Err("this worker reports no prefix cache".to_owned());
+            }
+            Asked::TrimPrefixCache if self.prefix_bytes == Some(0) => {
+                return Err("the prefix cache is empty already".to_owned());
+            }
+            // There is no verb for the other: it is allowed wherever this one is.
+            Asked::ClearCache | Asked::TrimPrefixCache => Verb::ClearCache,
             Asked::Restart(_) => Verb::Restart { mode: RestartAsked::Auto, plan: false, no_wait: true },
             Asked::Unload => Verb::Unload { now: false, no_wait: true },
             Asked::Load => Verb::Load { no_wait: true },
@@ -98,7 +106,10 @@ impl Supervisor {
         let deadline = now.mono + self.config.drain.grace;
         match action {
             Asked::ClearCache => {
-                self.clear_cache(None, now.mono);
+                self.clear_cache(CacheKind::Buffers, None, now.mono);
+            }
+            Asked::TrimPrefixCache => {
+                self.clear_cache(CacheKind::Prefixes, None, now.mono);
             }
             Asked::Restart(mode) => match state {
                 // Operators may cut a load, a backoff or parking short. Nobody else: it would loop, or bypass the budget.
@@ -112,7 +123,7 @@ impl Supervisor {
                 return Err("a worker is there, or on its way out".to_owned());
             }
             Asked::Load => self.load(now.mono),
-            Asked::Warn | Asked::Refuse | Asked::TrimPrefixCache | Asked::Canary => {}
+            Asked::Warn | Asked::Refuse | Asked::Canary => {}
         }
         Ok(())
     }

@@ -45,3 +45,21 @@ fn a_rule_on_what_this_worker_does_not_report_says_so() {
     assert_eq!(rule["state"], "off", "{rule}");
     assert!(rule["explain"].as_str().unwrap().contains("not reported"), "{rule}");
 }
+
+const PROMPTS: &str = "\
+[[rule]]
+name = \"prompts\"
+when = [ { metric = \"prefix_cache.bytes\", above = \"64MiB\" } ]
+for = \"0s\"
+action = \"trim-prefix-cache\"
+cooldown = \"1h\"
+";
+
+#[test]
+fn saved_prompts_are_forgotten_and_the_event_tells_of_how_many_bytes() {
+    let mut service = Service::serving("\"prefix_cache_bytes\":536870912", PROMPTS);
+    let told = service.wait_for_event("prefix_cache_trimmed", "prefix cache");
+    assert!(told.contains("512.0 MiB → 0 B"), "{told}");
+    let status = service.wait_until("the next sample", |status| status["memory"]["prefix_cache.bytes"] == 0.0);
+    assert_eq!(status["worker"]["generation"], 1, "{status}");
+}

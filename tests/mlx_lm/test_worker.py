@@ -122,6 +122,16 @@ class Serving(unittest.TestCase):
         self.bridge.answer(LONG, max_tokens=30)
         self.bridge.until(lambda s: s["counters"]["cache_clears"] == clears + 2, "cleared after 30 tokens")
 
+    def test_saved_prompts_are_forgotten_by_command(self):
+        self.bridge.answer(FRANCE, max_tokens=20)
+        self.bridge.until(lambda s: s["memory"]["prefix_cache_bytes"] > 0, "a saved prompt")
+        restored = self.bridge.status()["counters"]["restored_tokens"]
+        self.bridge.answer(FRANCE, max_tokens=20)
+        self.bridge.until(lambda s: s["counters"]["restored_tokens"] > restored, "a prompt that was not read again")
+        code, memory = self.bridge.command("trim-prefix-cache")
+        self.assertEqual((code, memory["prefix_cache_bytes"], memory["mlx_cache_bytes"]), (200, 0, 0))
+        self.assertIn("Paris", self.bridge.answer(FRANCE, max_tokens=20))
+
     def test_limits_are_changed_by_command_only(self):
         gib = 1 << 30
         wanted = {"cache_limit_bytes": 1 << 20, "memory_limit_bytes": 2 * gib}

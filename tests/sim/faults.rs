@@ -1,6 +1,6 @@
 //! What goes wrong, and how often: the published table, and each fault's effect.
 
-use mlxsup::supervisor::event::{Exit, ExitStatus};
+use mlxsup::supervisor::event::{CacheKind, Exit, ExitStatus};
 use mlxsup::supervisor::request::Report;
 use mlxsup::supervisor::{Event, Generation, RequestId};
 
@@ -147,6 +147,7 @@ impl World {
             Fault::Strands => self.trouble.strands = 1,
             Fault::Leak => {
                 self.machine.mlx_cache = self.dice.below(3) * GIB;
+                self.machine.prefix_cache = self.dice.below(3) * GIB;
                 self.machine.compressed = self.dice.below(4) * GIB;
                 let leak = self.dice.below(6) * GIB;
                 if let Some(process) = self.any_process().and_then(|generation| self.processes.get_mut(&generation)) {
@@ -218,7 +219,7 @@ impl World {
             1 => Event::SpawnFailed { generation, why: "no such program".to_owned() },
             2 => Event::WorkerExited { generation, exit },
             3 => Event::CanaryAnswered { generation, result: Ok(vec![1]) },
-            4 => Event::CacheCleared { generation, result: Err("gone".to_owned()) },
+            4 => Event::CacheCleared { generation, cache: CacheKind::Prefixes, result: Err("gone".to_owned()) },
             5 => Event::Reported {
                 id,
                 report: Report::Progressed { generation, prompt_tokens: 1, completion_tokens: 1 },

@@ -37,6 +37,7 @@ impl World {
             pressure: None,
             compressed: 0,
             mlx_cache: 0,
+            prefix_cache: 0,
             swapins: 0,
             ..self.machine
         };

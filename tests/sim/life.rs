@@ -5,7 +5,7 @@ use std::time::Duration;
 use mlxsup::config::Engine;
 use mlxsup::daemon::recording::{Beginning, Recorder};
 use mlxsup::daemon::timetable::Timetable;
-use mlxsup::supervisor::event::{CacheCleared, Inherited};
+use mlxsup::supervisor::event::{CacheCleared, CacheKind, Inherited};
 use mlxsup::supervisor::{Action, Event, Generation, Supervisor};
 
 use crate::machine::MIB;
@@ -118,17 +118,20 @@ impl World {
             Action::SendKill { generation } => self.kill(generation.0),
             Action::Assign { id, generation } => return self.assign(id.0, generation.0),
             Action::Refuse { id, .. } => self.refused(id.0),
-            Action::ClearCache { generation } => {
+            Action::ClearCache { generation, cache } => {
                 let answers = self.processes.get(&generation.0).is_some_and(|process| process.answers());
-                let before = self.machine.mlx_cache;
                 let result = if answers {
-                    self.machine.mlx_cache = 0;
-                    Ok(CacheCleared { before_bytes: Some(before), after_bytes: Some(MIB) })
+                    let held = match cache {
+                        CacheKind::Buffers => &mut self.machine.mlx_cache,
+                        CacheKind::Prefixes => &mut self.machine.prefix_cache,
+                    };
+                    let before = std::mem::take(held);
+                    Ok(CacheCleared { before_bytes: Some(before), after_bytes: Some(MIB.min(before)) })
                 } else {
                     Err("no answer in 2 s".to_owned())
                 };
                 let delay = if answers { self.dice.between(1, 200) } else { 2_000 };
-                self.news(delay, Event::CacheCleared { generation, result });
+                self.news(delay, Event::CacheCleared { generation, cache, result });
             }
             Action::Sample => self.sample_now = true,
             Action::Probe { generation } => self.look(generation.0, false),

@@ -21,6 +21,7 @@ pub struct Machine {
     pub reports_wired: bool,
     pub compressed: u64,
     pub mlx_cache: u64,
+    pub prefix_cache: u64,
     pub swapins: u64,
 }
 
@@ -36,6 +37,7 @@ impl Machine {
             reports_wired: true,
             compressed: 0,
             mlx_cache: 0,
+            prefix_cache: 0,
             swapins: 0,
         }
     }
@@ -62,6 +64,7 @@ impl Machine {
         if footprint.is_some() {
             sample.set(Metric::WorkerCompressed, number(self.compressed));
             sample.set(Metric::MlxCache, number(self.mlx_cache));
+            sample.set(Metric::PrefixCacheBytes, number(self.prefix_cache));
         }
         sample
     }

@@ -108,7 +108,7 @@ fn schedules(dice: &mut Dice, body: &mut String) {
     }
     if dice.chance(250) {
         let hour = dice.below(20);
-        let action = dice.pick(&["unload", "clear-cache", "canary"]);
+        let action = dice.pick(&["unload", "clear-cache", "trim-prefix-cache", "canary"]);
         add("evening", hour, action, dice);
         if action == "unload" {
             add("morning", hour + 2, "load", dice);
@@ -141,7 +141,13 @@ fn rules(dice: &mut Dice, body: &mut String) {
         let (percentile, of) = (UNUSUAL.1, "1d");
         let above = format!("{{ percentile = {percentile}, of = \"{of}\", plus = \"10%\"{floor} }}");
         let when = format!("{{ metric = \"worker.footprint\", above = {above} }}");
-        add("unusual", &when, "30s", dice.pick(&["[\"clear-cache\", \"restart\"]", "\"warn\""]), "10m");
+        add(
+            "unusual",
+            &when,
+            "30s",
+            dice.pick(&["[\"clear-cache\", \"trim-prefix-cache\", \"restart\"]", "\"warn\""]),
+            "10m",
+        );
     }
     if dice.chance(250) {
         let when = "{ metric = \"system.available\", below = \"3GiB\", clear_above = \"5GiB\" }";

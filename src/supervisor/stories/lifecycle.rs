@@ -133,7 +133,8 @@ fn news_of_a_generation_that_is_gone_changes_nothing() {
     story.gains_token(1, 1);
     story.loses_link(1, 1, false);
     let cleared = Err("late".to_owned());
-    story.send(Event::CacheCleared { generation: Generation(1), result: cleared });
+    let cache = crate::supervisor::event::CacheKind::Buffers;
+    story.send(Event::CacheCleared { generation: Generation(1), cache, result: cleared });
     assert_eq!((story.core.snapshot(), story.worker_actions()), (before, vec![]));
 }
 

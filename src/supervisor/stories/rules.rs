@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::{Action as Asked, Rule};
 use crate::memory::{Metric, Sample};
-use crate::supervisor::event::CacheCleared;
+use crate::supervisor::event::{CacheCleared, CacheKind};
 
 fn cache_over_a_gib(action: Asked) -> Rule {
     settings::rule("cache", Metric::MlxCache, f64::from(1 << 30), vec![action])
@@ -24,7 +24,7 @@ impl Story {
 const TWO_GIB: f64 = 2_147_483_648.0;
 
 fn clear_cache(generation: u64) -> Action {
-    Action::ClearCache { generation: Generation(generation) }
+    Action::ClearCache { generation: Generation(generation), cache: CacheKind::Buffers }
 }
 
 #[test]
@@ -40,8 +40,12 @@ fn a_rule_clears_the_cache_and_again_only_after_its_cooldown() {
 }
 
 fn cleared(before: u64, after: u64) -> Event {
+    emptied(CacheKind::Buffers, before, after)
+}
+
+fn emptied(cache: CacheKind, before: u64, after: u64) -> Event {
     let result = Ok(CacheCleared { before_bytes: Some(before), after_bytes: Some(after) });
-    Event::CacheCleared { generation: Generation(1), result }
+    Event::CacheCleared { generation: Generation(1), cache, result }
 }
 
 impl Story {
@@ -93,6 +97,56 @@ fn a_clearing_is_told_though_its_worker_ends_before_the_footprint_follows() {
     story.send(cleared(1 << 30, 0));
     story.crashes(1);
     assert_eq!((story.outcome(operation), story.remark()), (Some(OutcomeKind::Done), Some("MLX cache: 1.0 GiB → 0 B")));
+}
+
+impl Story {
+    /// One sample a second of a worker that weighs 4 GiB.
+    fn sees_prefixes(&mut self, bytes: Option<f64>, seconds: u64) {
+        for _ in 0..seconds {
+            let mut sample = Sample::default();
+            sample.set(Metric::WorkerFootprint, Some(2.0 * TWO_GIB));
+            sample.set(Metric::PrefixCacheBytes, bytes);
+            self.send(Event::Sampled { sample: Box::new(sample) });
+            self.pass_s(1);
+        }
+    }
+
+    fn told(&self, kind: &str) -> Vec<&str> {
+        self.records.iter().filter(|(told, _)| *told == kind).map(|(_, message)| message.as_str()).collect()
+    }
+}
+
+fn heavy_trims() -> Story {
+    let rule = settings::rule("heavy", Metric::WorkerFootprint, TWO_GIB, vec![Asked::TrimPrefixCache]);
+    Story::serving_with(|config| config.rules = vec![rule])
+}
+
+#[test]
+fn a_rule_has_saved_prompts_forgotten_and_the_footprint_proves_it() {
+    let mut story = heavy_trims();
+    story.sees_prefixes(Some(TWO_GIB), 60);
+    assert_eq!(story.worker_actions(), [Action::ClearCache { generation: Generation(1), cache: CacheKind::Prefixes }]);
+    let operation = story.asks(Verb::ClearCache);
+    assert_eq!(story.worker_actions(), [clear_cache(1)], "one empties the buffers while the other is under way");
+    story.send(emptied(CacheKind::Prefixes, 2 << 30, 0));
+    story.pass(Duration::from_millis(500));
+    story.sees_footprint(2048);
+    let said = "prefix cache: 2.0 GiB → 0 B; footprint 4.0 GiB → 2.0 GiB after 0.5 s";
+    assert_eq!((story.told("prefix_cache_trimmed"), story.outcome(operation)), (vec![said], None));
+    story.send(cleared(1 << 20, 0));
+    assert_eq!(story.message(operation), "MLX cache: 1.0 MiB → 0 B");
+}
+
+#[test]
+fn a_prefix_cache_that_is_empty_or_unknown_is_not_trimmed() {
+    for (bytes, why) in
+        [(None, "this worker reports no prefix cache"), (Some(0.0), "the prefix cache is empty already")]
+    {
+        let mut story = heavy_trims();
+        story.sees_prefixes(bytes, 60);
+        assert_eq!(story.worker_actions(), []);
+        assert_eq!(story.told("action_skipped").first(), Some(&format!("rule heavy: {why}").as_str()));
+    }
 }
 
 #[test]
@@ -233,7 +287,7 @@ fn the_verb_clear_cache_is_answered_by_result_failure_and_death() {
         },
         |story| {
             let result = Err("no answer in 2 s".to_owned());
-            story.send(Event::CacheCleared { generation: Generation(1), result });
+            story.send(Event::CacheCleared { generation: Generation(1), cache: CacheKind::Buffers, result });
         },
         |story| story.crashes(1),
     ];

@@ -65,6 +65,8 @@ pub struct Faults {
     pub exit_code: Option<u8>,
     /// Bytes reported as footprint and as MLX's cache until it is cleared.
     pub cache_bytes: u64,
+    /// Bytes of saved prompts it reports; absent: it keeps no prefix cache.
+    pub prefix_cache_bytes: Option<u64>,
     /// Bytes reported as footprint besides the cache.
     pub footprint_bytes: u64,
     /// Reported footprint added per second once ready.

@@ -25,6 +25,8 @@ pub struct Board {
     cancelled: AtomicU64,
     cache_clears: AtomicU64,
     cache_bytes: AtomicU64,
+    /// `None`: it keeps no prefix cache.
+    prefix_cache_bytes: Option<AtomicU64>,
     footprint: Footprint,
     slots: u32,
     wedged: AtomicBool,
@@ -52,6 +54,7 @@ impl Board {
             cancelled: AtomicU64::new(0),
             cache_clears: AtomicU64::new(0),
             cache_bytes: AtomicU64::new(faults.cache_bytes),
+            prefix_cache_bytes: faults.prefix_cache_bytes.map(AtomicU64::new),
             footprint: Footprint::of(faults),
             slots: faults.slots.unwrap_or(4),
             wedged: AtomicBool::new(false),
@@ -135,14 +138,22 @@ impl Board {
         self.cache_bytes.store(0, Relaxed);
     }
 
+    pub fn trim_prefix_cache(&self) {
+        if let Some(prefixes) = &self.prefix_cache_bytes {
+            prefixes.store(0, Relaxed);
+        }
+    }
+
     pub fn memory(&self) -> MemoryFacts {
         let cache = self.cache_bytes.load(Relaxed);
+        let prefixes = self.prefix_cache_bytes.as_ref().map(|bytes| bytes.load(Relaxed));
         MemoryFacts {
             mlx_active_bytes: Some(WEIGHTS),
             mlx_cache_bytes: Some(cache),
             mlx_peak_bytes: Some(WEIGHTS + cache),
-            footprint_bytes: Some(self.footprint.bytes() + cache),
+            footprint_bytes: Some(self.footprint.bytes() + cache + prefixes.unwrap_or(0)),
             kv_bytes: Some(0),
+            prefix_cache_bytes: prefixes,
             ..MemoryFacts::default()
         }
     }
