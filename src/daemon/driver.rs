@@ -322,6 +322,7 @@ impl Driver {
                 }
                 Action::Sample => self.sample_now = true,
                 Action::Probe { generation } => self.effects.probe(generation),
+                Action::SavePrefixCache { generation } => self.effects.save_prefix_cache(generation),
                 Action::Canary { generation } => self.effects.canary(generation),
                 Action::KeepAwake { on } => self.effects.keep_awake(on),
                 Action::VetImage { to } => self.image_change(|change| change.vet(to)),

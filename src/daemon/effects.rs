@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mlxsup_worker_api::{MemoryFacts, WorkerStatus};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -35,6 +36,9 @@ use crate::supervisor::event::{CacheCleared, CacheKind, Exit, ExitStatus};
 use crate::supervisor::verbs::Outcome;
 use crate::supervisor::{Event, Generation, OperationId, Persistent, Refusal, RequestId};
 use crate::telemetry::{copy_and_truncate_if_larger, rotate_if_larger};
+
+/// How long a worker may take to write its saved prompts: some gigabytes, a block between two steps.
+const SAVING: Duration = Duration::from_secs(120);
 
 /// The world as the driver acts on it.
 #[derive(Debug)]
@@ -298,6 +302,17 @@ impl Effects {
                 Err(error) => Err(error.to_string()),
             };
             let _ = events.send(Event::CacheCleared { generation, cache, result });
+        });
+    }
+
+    /// Has saved prompts written to disk. Nobody waits for it.
+    pub fn save_prefix_cache(&self, generation: Generation) {
+        let Some(link) = self.links.get(&generation) else { return };
+        let address = link.address.clone();
+        tokio::spawn(async move {
+            if let Err(error) = client::save_prefix_cache(&address, SAVING).await {
+                tracing::warn!(%generation, %error, "saved prompts were not all written to disk; the next worker reads them anew");
+            }
         });
     }
 

@@ -122,6 +122,14 @@ pub async fn clear_cache(address: &Address, cache: CacheKind, timeout: Duration)
     Ok(serde_json::from_slice(&body)?)
 }
 
+/// `POST /control/save-prefix-cache`; the reply comes when all of it is on disk.
+///
+/// # Errors
+/// When the worker refuses, or has not done it within `timeout`; it goes on all the same.
+pub async fn save_prefix_cache(address: &Address, timeout: Duration) -> Result<(), LinkError> {
+    exchange(address, Method::POST, path::SAVE_PREFIX_CACHE, Bytes::new(), timeout).await.map(drop)
+}
+
 /// One request and its whole reply, which must be a success, within `timeout`.
 pub(super) async fn exchange(
     address: &Address,

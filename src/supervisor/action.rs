@@ -49,6 +49,12 @@ pub enum Action {
         /// Which of its caches.
         cache: CacheKind,
     },
+    /// Have the worker write its saved prompts to disk, where the next one finds them. Needs no closing: what is not
+    /// written by then is read anew.
+    SavePrefixCache {
+        /// Which worker.
+        generation: Generation,
+    },
     /// Take a sample now, beside the regular ones. Closes with `Sampled`; guarded by the deadline of whoever waits for it.
     Sample,
     /// Look at the worker's `/status` and its process now, beside the regular probes. Closes with `Probed`; guarded by the

@@ -203,7 +203,7 @@ fn converse(fake: &Fake, mut stream: impl Connection) -> io::Result<()> {
             fake.board.trim_prefix_cache();
             answer(stream, 200, &fake.board.memory())
         }
-        path::LIMITS => answer(stream, 200, &fake.board.memory()),
+        path::SAVE_PREFIX_CACHE | path::LIMITS => answer(stream, 200, &fake.board.memory()),
         path::LINK_CHAT | path::LINK_COMPLETIONS => generation::generate(fake, stream, path, &body),
         _ => answer(stream, 404, &error("not_found", "no such path on the link")),
     }

@@ -133,6 +133,7 @@ impl World {
                 let delay = if answers { self.dice.between(1, 200) } else { 2_000 };
                 self.news(delay, Event::CacheCleared { generation, cache, result });
             }
+            Action::SavePrefixCache { .. } => {}
             Action::Sample => self.sample_now = true,
             Action::Probe { generation } => self.look(generation.0, false),
             Action::Canary { generation } => self.canary(generation.0),

@@ -91,7 +91,9 @@ impl Model {
                     worker.looked_at = true;
                 }
             }
-            Action::ClearCache { generation, .. } => self.living(*generation)?,
+            Action::ClearCache { generation, .. } | Action::SavePrefixCache { generation } => {
+                self.living(*generation)?;
+            }
             Action::Canary { generation } => {
                 self.living(*generation)?;
                 if let Some(worker) = self.workers.get_mut(generation)

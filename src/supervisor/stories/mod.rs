@@ -112,7 +112,11 @@ impl Story {
                 | Action::ResumeAccepting
                 | Action::Exec { .. }
                 | Action::Exit => {}
-                Action::Probe { .. } | Action::Canary { .. } | Action::Sample | Action::KeepAwake { .. } => {
+                Action::SavePrefixCache { .. }
+                | Action::Probe { .. }
+                | Action::Canary { .. }
+                | Action::Sample
+                | Action::KeepAwake { .. } => {
                     self.asked.push(action);
                     continue;
                 }

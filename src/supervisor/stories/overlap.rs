@@ -14,11 +14,19 @@ impl Story {
     }
 
     fn sees(&mut self, available: u64, pressure: u64) {
+        self.sees_with_prompts(available, pressure, None);
+    }
+
+    fn sees_with_prompts(&mut self, available: u64, pressure: u64, prompts: Option<u64>) {
         let mut sample = Sample::default();
         let mut set = |metric, value: u64| sample.set(metric, Some(value as f64));
         set(Metric::SystemTotal, 128 * GIB);
         set(Metric::SystemAvailable, available);
         set(Metric::SystemPressure, pressure);
+        if let Some(bytes) = prompts {
+            set(Metric::KvBytes, 0);
+            set(Metric::PrefixCacheBytes, bytes);
+        }
         self.send(Event::Sampled { sample: Box::new(sample) });
     }
 
@@ -60,6 +68,20 @@ fn samples_come_quickly_while_the_system_warns_of_pressure() {
     assert!(story.core.is_watching_memory());
     story.sees(60 * GIB, 1);
     assert!(!story.core.is_watching_memory());
+}
+
+#[test]
+fn saved_prompts_count_in_the_plan_and_are_on_disk_before_green_serves() {
+    let saving = Action::SavePrefixCache { generation: Generation(1) };
+    for (prompts, saves) in [(None, false), (Some(0), false), (Some(2 * GIB), true)] {
+        let mut story = Story::roomy();
+        story.sees_with_prompts(90 * GIB, 1, prompts);
+        let restart = story.asks_restart(RestartAsked::Auto);
+        assert_eq!((story.worker_actions(), story.asked.contains(&saving)), (vec![spawn(2)], saves));
+        let begun = story.records.iter().find(|(kind, _)| *kind == "handover").map(|(_, message)| message.as_str());
+        let kept = begun.is_some_and(|begun| begun.contains("2.0 GiB KV and prefix cache"));
+        assert_eq!((kept, story.outcome(restart)), (saves, None), "{begun:?}");
+    }
 }
 
 #[test]

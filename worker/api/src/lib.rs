@@ -40,6 +40,8 @@ pub mod path {
     pub const CLEAR_CACHE: &str = "/control/clear-cache";
     /// `POST`: forget saved prompts; the reply is [`crate::status::MemoryFacts`] measured afterwards.
     pub const TRIM_PREFIX_CACHE: &str = "/control/trim-prefix-cache";
+    /// `POST`: write saved prompts to disk; the reply, [`crate::status::MemoryFacts`], comes when that is done.
+    pub const SAVE_PREFIX_CACHE: &str = "/control/save-prefix-cache";
     /// `POST`: change the cache limit or the admission budget ([`crate::settings::Limits`]).
     pub const LIMITS: &str = "/control/limits";
 }
