@@ -134,7 +134,7 @@ impl Effects {
             epoch: self.epoch(),
             socket: socket.clone(),
             log,
-            settings: super::worker_command::settings(config),
+            settings: super::worker_command::settings(config, &self.home.prefix_cache()),
         };
         let family = if foreign.is_some() { Family::Group } else { Family::Alone };
         let spawned = spawn::spawn(&birth).map_err(|error| error.to_string())?;

@@ -109,6 +109,12 @@ impl Home {
         self.root.join(format!("worker-{generation}.sock"))
     }
 
+    /// Where saved prompts outlive workers.
+    #[must_use]
+    pub fn prefix_cache(&self) -> PathBuf {
+        self.root.join("prefix-cache")
+    }
+
     /// Where the bridge for mlx-lm is kept.
     #[must_use]
     pub fn bridge(&self) -> PathBuf {

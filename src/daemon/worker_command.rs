@@ -121,12 +121,15 @@ pub fn check(config: &Config) -> Result<(), String> {
     Ok(())
 }
 
-/// The settings document of a worker. For mlx-lm it reads the model's headers, so it blocks.
+/// The settings document of a worker; `prefix_cache` is where saved prompts outlive it. For mlx-lm it reads the model's
+/// headers, so it blocks.
 #[must_use]
-pub fn settings(config: &Config) -> Settings {
+pub fn settings(config: &Config, prefix_cache: &Path) -> Settings {
     let mut settings = as_configured(config);
-    if config.worker.engine == Engine::MlxLm {
-        derive(&mut settings, config);
+    match config.worker.engine {
+        Engine::Native => settings.prefix_cache_dir = prefix_cache.to_str().map(str::to_owned),
+        Engine::MlxLm => derive(&mut settings, config),
+        Engine::OpenAi => {}
     }
     settings
 }
@@ -170,6 +173,7 @@ fn as_configured(config: &Config) -> Settings {
             // `auto` is on where macOS drops idle residency, which the worker itself can see.
             IdleKeepWarm::Auto | IdleKeepWarm::Off => None,
         },
+        prefix_cache_dir: None,
         lease_s: LEASE_S,
         served_names: worker.served_names.clone(),
     }

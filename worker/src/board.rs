@@ -3,7 +3,7 @@
 //! The engine thread publishes here after every step; `/status` only reads. Counters are relaxed atomics: each is right
 //! by itself, and nothing is decided from two of them together.
 
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Mutex, OnceLock};
 use std::time::Instant;
 
@@ -49,6 +49,8 @@ pub struct Board {
     pub restored_tokens: AtomicU64,
     /// Tokens generated.
     pub completion_tokens: AtomicU64,
+    /// The engine has ended and leaves saved prompts to the next worker.
+    pub saving: AtomicBool,
     /// Requests whose client hung up.
     pub cancelled: AtomicU64,
     /// Requests that ended with an engine error.
@@ -91,6 +93,7 @@ impl Default for Board {
             prompt_tokens: AtomicU64::new(0),
             restored_tokens: AtomicU64::new(0),
             completion_tokens: AtomicU64::new(0),
+            saving: AtomicBool::new(false),
             cancelled: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             cache_clears: AtomicU64::new(0),

@@ -42,6 +42,9 @@ pub struct Settings {
     pub clear_cache_after_tokens: u32,
     /// Interval of a tiny GPU operation while idle, in milliseconds; `None` is off.
     pub idle_keep_warm_ms: Option<u64>,
+    /// Folder in which saved prompts outlive the worker; absent: they end with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_cache_dir: Option<String>,
     /// Seconds without any daemon contact after which the worker finishes what it has and exits 0.
     pub lease_s: u64,
     /// `model` values answered besides the real name; empty means any.
@@ -61,6 +64,7 @@ impl Default for Settings {
             memory_limit_bytes: None,
             clear_cache_after_tokens: 500,
             idle_keep_warm_ms: None,
+            prefix_cache_dir: None,
             lease_s: 15 * 60,
             served_names: Vec::new(),
         }

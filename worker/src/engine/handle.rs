@@ -23,6 +23,7 @@ pub(super) enum Command {
     Sequence(Box<SequenceRequest>, Ticket),
     ClearCache(oneshot::Sender<MemoryFacts>),
     TrimPrefixCache(oneshot::Sender<MemoryFacts>),
+    SavePrefixCache(oneshot::Sender<MemoryFacts>),
     Limits(Limits, oneshot::Sender<Result<MemoryFacts, String>>),
 }
 
@@ -175,6 +176,16 @@ impl EngineHandle {
     pub async fn trim_prefix_cache(&self) -> Result<MemoryFacts, EngineGone> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::TrimPrefixCache(reply)).map_err(|_| EngineGone)?;
+        answer.await.map_err(|_| EngineGone)
+    }
+
+    /// Has saved prompts written to disk, one block between two steps; returns when all are.
+    ///
+    /// # Errors
+    /// [`EngineGone`].
+    pub async fn save_prefix_cache(&self) -> Result<MemoryFacts, EngineGone> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::SavePrefixCache(reply)).map_err(|_| EngineGone)?;
         answer.await.map_err(|_| EngineGone)
     }
 

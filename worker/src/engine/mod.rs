@@ -33,6 +33,7 @@ use crate::board::Board;
 use crate::limits::LimitsError;
 use crate::model::{self, ModelError, ModelSource};
 pub use handle::{EngineGone, EngineHandle, MAX_WAITING, Refusal};
+pub(crate) use turn::LAST_WRITING;
 
 /// Why the engine could not start or load.
 #[derive(Debug, thiserror::Error)]

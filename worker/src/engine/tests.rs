@@ -317,6 +317,37 @@ async fn saved_prompts_give_way_to_live_sequences() {
 }
 
 #[tokio::test]
+async fn saved_prompts_outlive_the_worker_and_are_found_by_one_that_serves_already() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings { prefix_cache_dir: folder.path().to_str().map(str::to_owned), ..settings("tiny-untied") };
+    let (first, _) = started(&settings);
+    let (green, board) = started(&settings);
+    let cold = run(&first, &prompt(300), |_| {}).await;
+    first.handle.save_prefix_cache().await.unwrap();
+    let warm = run(&green, &prompt(300), |_| {}).await;
+    assert_eq!((warm.ids, board.restored_tokens.load(Relaxed)), (cold.ids.clone(), 256));
+
+    // The end writes what nobody asked to be written.
+    let other: Vec<u32> = prompt(200).into_iter().rev().collect();
+    let ended = run(&first, &other, |_| {}).await;
+    drop(first.handle);
+    first.thread.join().unwrap();
+    let found = run(&green, &other, |_| {}).await;
+    assert_eq!((found.ids, board.restored_tokens.load(Relaxed)), (ended.ids, 256 + 192));
+
+    // Forgotten in memory they are still on disk; what is damaged there is read anew.
+    green.handle.trim_prefix_cache().await.unwrap();
+    run(&green, &prompt(300), |_| {}).await;
+    assert_eq!(board.restored_tokens.load(Relaxed), 256 + 192 + 256);
+    green.handle.trim_prefix_cache().await.unwrap();
+    for file in std::fs::read_dir(std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path()).unwrap() {
+        std::fs::write(file.unwrap().path(), "damaged").unwrap();
+    }
+    let again = run(&green, &prompt(300), |_| {}).await;
+    assert_eq!((again.ids, board.restored_tokens.load(Relaxed)), (cold.ids, 256 + 192 + 256));
+}
+
+#[tokio::test]
 async fn the_thread_ends_with_its_last_handle() {
     let (started, _) = started(&settings("tiny-untied"));
     let (request, events) = request(&[1], 3);

@@ -1,14 +1,16 @@
 //! The loop: commands, admission, one prefill chunk, one decode step of the set.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mlx_rs::{Array, memory};
 use mlxsup_fit::budget::{CHUNK_CPU, CHUNK_GPU};
 use mlxsup_worker_api::settings::Limits;
 use mlxsup_worker_api::{MemoryFacts, Settings};
+use tokio::sync::oneshot;
 
 use super::admission::{fits, room};
 use super::handle::Command;
@@ -18,6 +20,10 @@ use super::running::{Progress, Running};
 use crate::board::Board;
 use crate::limits;
 use crate::model::{Model, Segment};
+
+/// How long saved prompts may hold up the end. The daemon waits at least 10 s between asking a worker to end and killing
+/// it.
+pub(crate) const LAST_WRITING: Duration = Duration::from_secs(5);
 
 /// The engine thread's state.
 pub(super) struct Engine<'b> {
@@ -37,11 +43,18 @@ pub(super) struct Engine<'b> {
     clear_after: usize,
     keep_warm: Option<Duration>,
     prefixes: PrefixCache,
+    /// Who waits for saved prompts to be on disk.
+    saving: Vec<oneshot::Sender<MemoryFacts>>,
 }
 
 impl<'b> Engine<'b> {
     pub(super) fn new(loaded: Loaded, settings: &Settings, board: &'b Board, commands: Receiver<Command>) -> Self {
-        let prefixes = PrefixCache::new(loaded.prefix_cache_bytes, loaded.model.kv_bytes_per_token());
+        let mut prefixes = PrefixCache::new(loaded.prefix_cache_bytes, loaded.model.kv_bytes_per_token());
+        if let (Some(folder), Some(fingerprint)) = (&settings.prefix_cache_dir, board.fingerprint.get())
+            && loaded.prefix_cache_bytes > 0
+        {
+            prefixes.keep_under(Path::new(folder), fingerprint, &format!("{:?}", loaded.model.dtype()).to_lowercase());
+        }
         Self {
             model: loaded.model,
             board,
@@ -57,10 +70,11 @@ impl<'b> Engine<'b> {
             clear_after: settings.clear_cache_after_tokens as usize,
             keep_warm: settings.idle_keep_warm_ms.filter(|_| loaded.on_gpu).map(Duration::from_millis),
             prefixes,
+            saving: Vec::new(),
         }
     }
 
-    /// Works until every handle is gone and every sequence has ended.
+    /// Works until every handle is gone and every sequence has ended, then leaves saved prompts to the next worker.
     pub(super) fn run(mut self) {
         while self.take_commands() {
             self.drop_cancelled();
@@ -69,11 +83,28 @@ impl<'b> Engine<'b> {
             self.decode();
             self.make_room();
             self.publish();
+            self.write_prefixes();
         }
+        self.board.saving.store(true, Relaxed);
+        self.prefixes.write_all(Instant::now() + LAST_WRITING);
+        self.board.saving.store(false, Relaxed);
     }
 
     fn is_idle(&self) -> bool {
-        self.set.is_empty() && self.waiting.is_empty()
+        self.set.is_empty() && self.waiting.is_empty() && self.saving.is_empty()
+    }
+
+    /// One block between two steps, while somebody waits for them to be on disk.
+    fn write_prefixes(&mut self) {
+        if self.saving.is_empty() || self.prefixes.write_one() {
+            return;
+        }
+        let (waiting, facts) = (std::mem::take(&mut self.saving), self.counters());
+        self.prefixes.when_written(move || {
+            for reply in waiting {
+                let _ = reply.send(facts);
+            }
+        });
     }
 
     /// Carries out what was asked since the last turn; waits for something while there is no work. False: stop.
@@ -116,6 +147,7 @@ impl<'b> Engine<'b> {
                 self.clear_cache();
                 let _ = reply.send(self.counters());
             }
+            Command::SavePrefixCache(reply) => self.saving.push(reply),
             Command::Limits(wanted, reply) => {
                 let outcome = self.set_limits(wanted);
                 let _ = reply.send(outcome);
@@ -185,7 +217,9 @@ impl<'b> Engine<'b> {
     /// Feeds one chunk of the oldest sequence whose prompt is not yet in.
     fn prefill(&mut self) {
         let Some(index) = self.set.iter().position(|sequence| !sequence.is_prefilled()) else { return };
-        self.restore(index);
+        if self.restore(index) {
+            return;
+        }
         let before = self.set[index].pending();
         self.step(&[index], self.chunk);
         let after = self.set.get(index).map_or(0, Running::pending);
@@ -195,15 +229,19 @@ impl<'b> Engine<'b> {
         self.sweep();
     }
 
-    /// Gives a sequence that begins what is saved of its beginning.
-    fn restore(&mut self, index: usize) {
+    /// Gives a sequence that begins what is saved of its beginning. True while that is still on its way from the disk.
+    fn restore(&mut self, index: usize) -> bool {
+        let room = room(0, &self.held(), self.weights_bytes, self.memory_limit);
         let sequence = &mut self.set[index];
-        if let Some((tokens, reserve)) = sequence.restorable()
-            && let Some(cache) = self.prefixes.restore(tokens, reserve)
-        {
+        let Some((tokens, reserve)) = sequence.restorable() else { return false };
+        if self.prefixes.fetch(tokens, room) {
+            return true;
+        }
+        if let Some(cache) = self.prefixes.restore(tokens, reserve) {
             self.board.restored_tokens.fetch_add(u64::try_from(cache.tokens()).unwrap_or(0), Relaxed);
             sequence.resume_from(cache);
         }
+        false
     }
 
     /// Saves what a sequence has been fed for those that will begin alike.

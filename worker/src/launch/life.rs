@@ -31,9 +31,10 @@ const RUNTIME_GRACE: Duration = Duration::from_millis(100);
 pub(super) fn run(service: Service) -> Result<(), LaunchError> {
     let runtime = runtime()?;
     let mut thread = None;
-    let outcome = runtime.block_on(live(service, &mut thread));
+    let board = Arc::new(Board::default());
+    let outcome = runtime.block_on(live(service, &board, &mut thread));
     runtime.shutdown_timeout(RUNTIME_GRACE);
-    if thread.is_some_and(|thread| !engine_ended(thread)) {
+    if thread.is_some_and(|thread| !engine_ended(thread, &board)) {
         let code = outcome.as_ref().err().map_or(0, LaunchError::exit_code);
         if let Err(error) = &outcome {
             tracing::error!("{error}");
@@ -51,14 +52,14 @@ fn runtime() -> Result<Runtime, LaunchError> {
         .map_err(|source| LaunchError::System { what: "cannot start the HTTP threads", source })
 }
 
-async fn live(service: Service, thread: &mut Option<JoinHandle<()>>) -> Result<(), LaunchError> {
+async fn live(service: Service, board: &Arc<Board>, thread: &mut Option<JoinHandle<()>>) -> Result<(), LaunchError> {
     let told_to_stop = stop_signal()?;
     let listener = match &service.address {
         Address::Unix(path) => Listener::unix(path)?,
         Address::Tcp(address) => Listener::tcp(address).await?,
     };
     tracing::info!(address = listener.address(), generation = service.identity.generation, "listening");
-    let worker = Arc::new(Worker::new(Arc::new(Board::default()), service.settings, service.identity));
+    let worker = Arc::new(Worker::new(Arc::clone(board), service.settings, service.identity));
     let server = tokio::spawn(serve(Arc::clone(&worker), listener));
     let outcome = tokio::select! {
         outcome = work(&worker, service.ready_fd, service.lease, thread) => outcome,

@@ -10,13 +10,15 @@ mod ready_pipe;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mlxsup_worker_api::Settings;
 use mlxsup_worker_api::settings::{Device, env};
 
-use crate::engine::EngineError;
+use crate::board::Board;
+use crate::engine::{EngineError, LAST_WRITING};
 use crate::limits;
 use crate::serve::{Identity, ListenError};
 use crate::text::TextError;
@@ -167,12 +169,13 @@ fn spawned(socket: PathBuf, variable: &impl Fn(&str) -> Option<String>) -> Resul
     Ok(Service { settings, identity, address: Address::Unix(socket), ready_fd, lease })
 }
 
-/// Waits for the engine thread to end by itself. True when it has: then the process may end in the ordinary way, which
-/// tears down MLX, and must not do so under a running thread.
-fn engine_ended(thread: JoinHandle<()>) -> bool {
-    let deadline = Instant::now() + ENGINE_GRACE;
+/// Waits for the engine thread to end by itself, for longer while it leaves saved prompts to the next worker. True when it
+/// has: then the process may end in the ordinary way, which tears down MLX, and must not do so under a running thread.
+fn engine_ended(thread: JoinHandle<()>, board: &Board) -> bool {
+    let told = Instant::now();
     while !thread.is_finished() {
-        if Instant::now() >= deadline {
+        let saving = if board.saving.load(Relaxed) { LAST_WRITING } else { Duration::ZERO };
+        if told.elapsed() >= ENGINE_GRACE + saving {
             return false;
         }
         std::thread::sleep(Duration::from_millis(5));

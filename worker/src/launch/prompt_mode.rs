@@ -27,7 +27,7 @@ pub(super) fn run(settings: &Settings, prompting: &Prompting) -> Result<(), Laun
         .map_err(|source| LaunchError::System { what: "cannot start the runtime", source })?;
     let board = Arc::new(Board::default());
     let started = engine::start(settings, &board)?;
-    let worker = Worker::new(board, settings.clone(), Identity::default());
+    let worker = Worker::new(Arc::clone(&board), settings.clone(), Identity::default());
     let handle: Arc<dyn EnginePort> = Arc::new(started.handle);
     let _ = worker.engine.set(handle);
     let answered = match Codec::open(&started.source) {
@@ -38,7 +38,7 @@ pub(super) fn run(settings: &Settings, prompting: &Prompting) -> Result<(), Laun
         Err(error) => Err(error.into()),
     };
     drop(worker);
-    if !engine_ended(started.thread) {
+    if !engine_ended(started.thread, &board) {
         let code = answered.as_ref().err().map_or(0, LaunchError::exit_code);
         if let Err(error) = &answered {
             tracing::error!("{error}");

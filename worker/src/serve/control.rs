@@ -61,6 +61,12 @@ pub(super) async fn trim_prefix_cache(worker: &Worker, headers: &HeaderMap) -> R
     finished(worker, worker.engine()?.trim_prefix_cache()).await
 }
 
+/// `POST /control/save-prefix-cache`.
+pub(super) async fn save_prefix_cache(worker: &Worker, headers: &HeaderMap) -> Result<Response<Reply>, Refusal> {
+    worker.identity.admit(headers)?;
+    finished(worker, worker.engine()?.save_prefix_cache()).await
+}
+
 /// `POST /control/limits`.
 pub(super) async fn limits(worker: &Worker, headers: &HeaderMap, body: &[u8]) -> Result<Response<Reply>, Refusal> {
     worker.identity.admit(headers)?;

@@ -27,6 +27,9 @@ pub trait EnginePort: Send + Sync {
     /// Forgets saved prompts.
     fn trim_prefix_cache(&self) -> Measured<'_>;
 
+    /// Writes saved prompts to disk.
+    fn save_prefix_cache(&self) -> Measured<'_>;
+
     /// Changes what is present.
     fn set_limits(&self, limits: Limits) -> Measured<'_>;
 }
@@ -50,6 +53,10 @@ impl EnginePort for EngineHandle {
 
     fn trim_prefix_cache(&self) -> Measured<'_> {
         Box::pin(async { Self::trim_prefix_cache(self).await.map_err(|gone| gone.to_string()) })
+    }
+
+    fn save_prefix_cache(&self) -> Measured<'_> {
+        Box::pin(async { Self::save_prefix_cache(self).await.map_err(|gone| gone.to_string()) })
     }
 
     fn set_limits(&self, limits: Limits) -> Measured<'_> {

@@ -31,6 +31,7 @@ enum Route {
     Models,
     ClearCache,
     TrimPrefixCache,
+    SavePrefixCache,
     Limits,
     Link { chat: bool },
     Client { chat: bool },
@@ -42,6 +43,7 @@ impl Route {
             path::STATUS => Self::Status,
             path::CLEAR_CACHE => Self::ClearCache,
             path::TRIM_PREFIX_CACHE => Self::TrimPrefixCache,
+            path::SAVE_PREFIX_CACHE => Self::SavePrefixCache,
             path::LIMITS => Self::Limits,
             path::LINK_CHAT => Self::Link { chat: true },
             path::LINK_COMPLETIONS => Self::Link { chat: false },
@@ -56,15 +58,26 @@ impl Route {
     const fn method(self) -> Method {
         match self {
             Self::Status | Self::Health | Self::Models => Method::GET,
-            Self::ClearCache | Self::TrimPrefixCache | Self::Limits | Self::Link { .. } | Self::Client { .. } => {
-                Method::POST
-            }
+            Self::ClearCache
+            | Self::TrimPrefixCache
+            | Self::SavePrefixCache
+            | Self::Limits
+            | Self::Link { .. }
+            | Self::Client { .. } => Method::POST,
         }
     }
 
     /// Only a daemon asks for these.
     const fn renews_lease(self) -> bool {
-        matches!(self, Self::Status | Self::ClearCache | Self::TrimPrefixCache | Self::Limits | Self::Link { .. })
+        matches!(
+            self,
+            Self::Status
+                | Self::ClearCache
+                | Self::TrimPrefixCache
+                | Self::SavePrefixCache
+                | Self::Limits
+                | Self::Link { .. }
+        )
     }
 }
 
@@ -94,6 +107,7 @@ async fn dispatch(worker: Arc<Worker>, request: Request<Incoming>) -> Result<Res
         Route::Models => Ok(models(&worker)),
         Route::ClearCache => control::clear_cache(&worker, &head.headers).await,
         Route::TrimPrefixCache => control::trim_prefix_cache(&worker, &head.headers).await,
+        Route::SavePrefixCache => control::save_prefix_cache(&worker, &head.headers).await,
         Route::Limits => control::limits(&worker, &head.headers, &read(body).await?).await,
         Route::Link { chat } => link(&worker, chat, read(body).await?).await,
         Route::Client { chat } => client(&worker, chat, read(body).await?).await,

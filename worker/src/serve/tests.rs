@@ -69,6 +69,10 @@ impl EnginePort for Script {
         self.clear_cache()
     }
 
+    fn save_prefix_cache(&self) -> Measured<'_> {
+        self.clear_cache()
+    }
+
     fn set_limits(&self, limits: Limits) -> Measured<'_> {
         let refused = limits.cache_limit_bytes == Some(0);
         Box::pin(async move { if refused { Err("no".to_owned()) } else { Ok(MemoryFacts::default()) } })
@@ -386,7 +390,7 @@ async fn status_and_control_speak_to_the_daemon() {
         let request = Request::post(path).header("x-mlxsup-nonce", "n1").header("x-mlxsup-epoch", "2");
         request.body(Full::from(body.to_string())).expect("a request")
     };
-    for path in ["/control/clear-cache", "/control/trim-prefix-cache"] {
+    for path in ["/control/clear-cache", "/control/trim-prefix-cache", "/control/save-prefix-cache"] {
         let (code, facts) = running.finish(command(path, Value::Null)).await;
         assert_eq!(code, 200, "{facts}");
         assert!(serde_json::from_str::<MemoryFacts>(&facts).is_ok(), "{facts}");
@@ -404,6 +408,7 @@ async fn only_a_daemon_renews_the_lease() {
         ("POST", "/link/completions", true),
         ("POST", "/control/clear-cache", true),
         ("POST", "/control/trim-prefix-cache", true),
+        ("POST", "/control/save-prefix-cache", true),
         ("GET", "/health", false),
         ("GET", "/v1/models", false),
         ("POST", "/v1/completions", false),

@@ -48,6 +48,26 @@ async fn a_spawned_worker_serves_and_ends_in_good_order() {
     assert!(!socket.exists());
 }
 
+#[tokio::test]
+async fn the_next_worker_need_not_read_a_conversation_again() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let settings = json!({"prefix_cache_dir": folder.path()});
+    let story = "Once upon a time there was a fox who counted stars. ".repeat(20);
+    let question = json!({"messages": [{"role": "user", "content": story}], "temperature": 0, "max_tokens": 8});
+    let mut answers = Vec::new();
+    let mut restored = Vec::new();
+    for _ in 0..2 {
+        let mut worker = Spawned::ready(&settings);
+        let (_, answer) = worker.link.send("POST", "/v1/chat/completions", &[], &question).await;
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
+        answers.push(answer["choices"][0]["message"]["content"].clone());
+        restored.push(worker.link.status().await.counters.restored_tokens);
+        assert_eq!(worker.terminate().code(), Some(0));
+    }
+    assert!(restored[0] == 0 && restored[1] >= 192, "{restored:?}");
+    assert_eq!(answers[0], answers[1]);
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_wired_worker_is_locked_as_a_whole() {

@@ -59,6 +59,14 @@ impl<P> BlockTree<P> {
         path.iter().filter_map(|id| self.blocks.get(id)).map(|block| &block.payload).collect()
     }
 
+    /// The most recently used block of which `wanted` holds. Of two on one path that is the one nearer to the root.
+    pub(super) fn newest_where(&mut self, wanted: impl Fn(&P) -> bool) -> Option<&mut P> {
+        let blocks = &self.blocks;
+        let is_wanted = |id: &&BlockId| blocks.get(id).is_some_and(|block| wanted(&block.payload));
+        let id = *self.order.values().rev().find(is_wanted)?;
+        self.blocks.get_mut(&id).map(|block| &mut block.payload)
+    }
+
     /// Adds the blocks of `tokens` that follow on those already here, with what they carry and its bytes, in order. All
     /// blocks of `tokens` count as used now.
     pub(super) fn extend(&mut self, tokens: &[u32], payloads: impl IntoIterator<Item = (P, u64)>) {
@@ -165,6 +173,8 @@ mod tests {
         assert_eq!((found(&mut tree, &[1, 2]), found(&mut tree, &[3]), found(&mut tree, &[1, 4])), (1, 1, 2));
         tree.shrink_to(29);
         assert_eq!((found(&mut tree, &[3]), found(&mut tree, &[1, 4])), (0, 2));
+        let newest = tree.newest_where(|blocks| blocks.len() == 2).cloned();
+        assert_eq!((newest, tree.newest_where(|blocks| blocks.len() == 3)), (Some(vec![1, 4]), None));
         tree.shrink_to(0);
         assert_eq!((tree.bytes(), tree.blocks.len(), tree.roots.len(), tree.order.len()), (0, 0, 0, 0));
     }
