@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup mlx mlx-lm model build test test-mlx-lm fuzz schedule-oracle sim sim-mutations continuity chaos chaos-engines
 .PHONY: lint fmt check-macos deny demo plist run seams fairness conformance bench bench-gateway bench-daemon
-.PHONY: bench-history bench-memory trace
+.PHONY: bench-history bench-prefix bench-memory trace
 
 CARGO ?= cargo
 # Fault injection for the tests; never part of a release build.
@@ -102,13 +102,16 @@ fairness: ## twelve clients, one of them greedy, with and without fair turns: do
 	$(PYTHON) etc/fairness.py target/fairness.csv docs/fairness.png
 
 # Takes what the machine has: compare within one run only.
-bench: bench-gateway bench-daemon bench-history bench-memory ## all of the following, one after the other (three quarters of an hour, as root)
+bench: bench-gateway bench-daemon bench-prefix bench-history bench-memory ## all of the following, one after the other (three quarters of an hour, as root)
 
 bench-gateway: ## mlxsupd as a proxy beside nginx, HAProxy and bare hyper; a table at the end
 	@benches/gateway/run.sh
 
 bench-daemon: build model ## what the daemon itself costs while nobody asks anything (two minutes)
 	@benches/daemon.sh
+
+bench-prefix: build model ## a long prompt asked again, at once and after restarts (two minutes)
+	@python3 -B benches/prefix.py
 
 bench-history: ## how long percentiles over seven days of history take
 	$(CARGO) test --locked --release -p mlxsup --lib -- --nocapture history::percentile::tests::a_week_is_read_whole

@@ -48,16 +48,19 @@ class Answer:
 
 
 class Service:
-    """One daemon in a fresh home. `worker_group` is where its workers go; the daemon itself stays outside."""
+    """One daemon in a fresh home. `worker_group`, if any, is where its workers go; the daemon itself stays outside.
+    `config` goes on inside `[worker]`."""
 
     def __init__(self, programs, home, config, worker_group, model):
         self.programs = programs
         self.home = home
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(mode=0o700, parents=True)
-        # The worker steps into the group before it has any memory worth speaking of.
-        step = f'echo $$ > "{worker_group.processes}" && exec "{programs / "mlxsup-worker"}"'
-        text = f"[worker]\nmodel = {json.dumps(str(model))}\ncommand = {json.dumps(['/bin/sh', '-c', step])}\ncontext = 1024\n"
+        text = f"[worker]\nmodel = {json.dumps(str(model))}\n"
+        if worker_group is not None:
+            # The worker steps into the group before it has any memory worth speaking of.
+            step = f'echo $$ > "{worker_group.processes}" && exec "{programs / "mlxsup-worker"}"'
+            text += f"command = {json.dumps(['/bin/sh', '-c', step])}\ncontext = 1024\n"
         (home / "mlxsup.toml").write_text(text + config)
         self.process = None
 
@@ -104,10 +107,11 @@ class Service:
             time.sleep(0.1)
         raise RuntimeError(f"the worker is not ready after {PATIENCE_S} s; logs: {self.home / 'logs'}")
 
-    def control(self, path):
-        connection = OverSocket(self.home / "control.sock", timeout=10)
+    def control(self, path, order=None):
+        """Reads `path`, or posts an order to it and waits for what comes of it."""
+        connection = OverSocket(self.home / "control.sock", timeout=10 if order is None else PATIENCE_S)
         try:
-            connection.request("GET", path)
+            connection.request("GET" if order is None else "POST", path, None if order is None else json.dumps(order))
             return connection.getresponse().read()
         finally:
             connection.close()
