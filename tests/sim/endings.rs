@@ -9,6 +9,34 @@ use mlxsup::supervisor::{Action, Generation, Mono, Supervisor};
 use crate::model::{Before, Model};
 use crate::world::Verdict;
 
+/// A worker that is on its way out.
+#[derive(Debug, Clone)]
+pub struct Leaving {
+    /// Requests that arrived before this may still be assigned to it.
+    pub line: u64,
+    /// What still runs is forced then; `None`: never.
+    pub ends: Option<Mono>,
+    /// What still runs is handed on then, if the next worker can go on with it: a reload may change which engine that is.
+    pub if_carried: Option<Mono>,
+    /// Somebody said: at once.
+    pub forced: bool,
+}
+
+impl Leaving {
+    /// One that is forced or handed on at `ends`, if ever.
+    pub fn until(line: u64, ends: Option<Mono>) -> Self {
+        Self { line, ends, if_carried: None, forced: false }
+    }
+}
+
+/// An operator's drain.
+#[derive(Debug, Clone, Copy)]
+pub struct Line {
+    pub at: u64,
+    /// After this nothing more is assigned.
+    pub ends: Option<Mono>,
+}
+
 impl Model {
     pub fn is_terminated(&self, generation: Generation) -> bool {
         self.workers.get(&generation).is_none_or(|worker| worker.terminated.is_some())
@@ -59,9 +87,12 @@ impl Model {
         if running == 0 || dead_in(all, generation) || silent(all, generation) {
             return Ok(());
         }
-        let ready = self.workers.get(&generation).is_some_and(|worker| worker.ready);
+        let worker = self.workers.get(&generation);
+        let ready = worker.is_some_and(|worker| worker.ready);
+        let carried = core.config().worker.engine.continues() && worker.is_some_and(|worker| worker.continues);
         let allowed = self.leaving.get(&generation).is_some_and(|leaving| {
-            leaving.forced || (before.stop_asked && self.stopping) || leaving.ends.is_some_and(|ends| now >= ends)
+            let ends = leaving.ends.or(leaving.if_carried.filter(|_| carried));
+            leaving.forced || (before.stop_asked && self.stopping) || ends.is_some_and(|ends| now >= ends)
         });
         if !ready || allowed {
             return Ok(());

@@ -13,6 +13,8 @@ use mlxsup::supervisor::request::{Class, Outcome, Report, Submission};
 use mlxsup::supervisor::verbs::Verb;
 use mlxsup::supervisor::{Event, Generation, Mono, Now, OperationId, Persistent, RequestId, Standing, Supervisor};
 
+use crate::endings::{Leaving, Line};
+
 /// A request that has been admitted and has not ended.
 #[derive(Debug, Clone)]
 pub struct Shadow {
@@ -75,25 +77,6 @@ pub struct Asked {
     pub verb: Verb,
     /// Where a deadline is promised.
     pub until: Option<Mono>,
-}
-
-/// A worker that is on its way out.
-#[derive(Debug, Clone)]
-pub struct Leaving {
-    /// Requests that arrived before this may still be assigned to it.
-    pub line: u64,
-    /// What still runs is forced then; `None`: never.
-    pub ends: Option<Mono>,
-    /// Somebody said: at once.
-    pub forced: bool,
-}
-
-/// An operator's drain.
-#[derive(Debug, Clone, Copy)]
-pub struct Line {
-    pub at: u64,
-    /// After this nothing more is assigned.
-    pub ends: Option<Mono>,
 }
 
 /// What the judge needs to know of the moment before the step.

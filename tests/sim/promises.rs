@@ -7,8 +7,9 @@ use mlxsup::control::view::State;
 use mlxsup::supervisor::verbs::{OutcomeKind, RestartAsked, Verb};
 use mlxsup::supervisor::{Action, Generation, Mono, Now, OperationId, Record, RequestId, Standing, Supervisor};
 
+use crate::endings::{Leaving, Line};
 use crate::endings::{dead_in, late_in, silent};
-use crate::model::{Before, Leaving, Line, Model, ShadowWorker};
+use crate::model::{Before, Model, ShadowWorker};
 use crate::world::Verdict;
 
 impl Model {
@@ -175,7 +176,7 @@ impl Model {
         );
         let by_rule = record.message.starts_with("rule ");
         let line = if by_rule || at_once { 0 } else { self.arrivals + 1 };
-        let leaves = |ends: Option<Mono>| Leaving { line, ends, forced: at_once };
+        let leaves = |ends: Option<Mono>| Leaving { forced: at_once, ..Leaving::until(line, ends) };
         match record.kind {
             "restart" => {
                 // Only footprint-over-budget breaks a stream that cannot be continued, after ten minutes.
@@ -184,7 +185,8 @@ impl Model {
                     false if by_rule => Some(now + grace.max(Duration::from_secs(600))),
                     false => None,
                 };
-                self.leaving.extend(before.serving.map(|generation| (generation, leaves(ends))));
+                let leaving = Leaving { if_carried: Some(now + grace), ..leaves(ends) };
+                self.leaving.extend(before.serving.map(|generation| (generation, leaving)));
             }
             "unload" if by_rule => {
                 self.judge_switch(false, core, now)?;
@@ -193,7 +195,7 @@ impl Model {
             "unload" => self.leaving.extend(before.serving.map(|generation| (generation, leaves(None)))),
             "stopping" => {
                 let ends = Some(now + grace);
-                let leaving = Leaving { line: 0, ends, forced: false };
+                let leaving = Leaving::until(0, ends);
                 self.leaving.extend(before.serving.map(|generation| (generation, leaving)));
             }
             "stop_hurried" => {
@@ -209,7 +211,7 @@ impl Model {
                 let green = core.serving_generation().and_then(|green| self.workers.get(&green));
                 let continued = blue.is_none_or(|blue| blue.continues) && green.is_none_or(|green| green.continues);
                 let ends = continued.then_some(now + grace);
-                let leaving = Leaving { line: 0, ends, forced: false };
+                let leaving = Leaving::until(0, ends);
                 self.leaving.extend(before.serving.map(|generation| (generation, leaving)));
             }
             "handover_aborted" if !before.stop_asked && !self.stopping => {
