@@ -1,4 +1,4 @@
-//! Emptying a cache of the worker, and the proof that it helped.
+//! Emptying a cache of the worker, and the proof that it helped; and having what is worth keeping written to disk.
 //!
 //! ```text
 //! asked ─▶ worker: cache before → after ─▶ samples, until the footprint has fallen too ─▶ event and replies
@@ -13,7 +13,9 @@ use super::ids::OperationId;
 use super::memory_gate::spoken_bytes;
 use super::time::Mono;
 use super::verbs::{Outcome, OutcomeKind};
+use super::worker_life::Worker;
 use super::{Action, Generation, Supervisor, spoken};
+use crate::config::Engine;
 
 /// How long the footprint may take to follow. Seen: 0.1 to 4 s.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -128,6 +130,17 @@ impl Supervisor {
         self.clearings.push(Clearing { generation, cache, operations, footprint_before, freed: None });
         self.actions.push(Action::ClearCache { generation, cache });
         true
+    }
+
+    /// Has the serving worker write the prompts it keeps to disk while it still serves. One that ends in good order does so
+    /// by itself: this is for those who cannot wait for that.
+    pub(super) fn save_prefixes(&mut self) {
+        let native = |worker: &&Worker| worker.engine == Engine::Native && worker.is_ready();
+        if let Some(worker) = self.worker.as_ref().filter(native)
+            && self.prefix_bytes.is_some_and(|bytes| bytes > 0)
+        {
+            self.actions.push(Action::SavePrefixCache { generation: worker.generation });
+        }
     }
 
     /// The worker's word.

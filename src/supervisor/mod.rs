@@ -28,7 +28,7 @@ pub mod action;
 mod admission;
 pub mod agenda;
 pub mod backoff;
-mod cache_clearing;
+mod caches;
 pub mod canary;
 pub mod clients;
 pub mod conditions;
@@ -82,7 +82,7 @@ pub use time::{Mono, Now, Wall};
 
 use self::agenda::Agenda;
 use self::backoff::CrashHistory;
-use self::cache_clearing::Clearing;
+use self::caches::Clearing;
 use self::canary::Expected;
 use self::drain::Drain;
 use self::failure::Failure;

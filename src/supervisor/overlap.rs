@@ -25,7 +25,6 @@ use super::time::{Mono, Now};
 use super::verbs::{Outcome, OutcomeKind};
 use super::worker_life::{StopReason, Worker};
 use super::{Action, Generation, Supervisor, spoken};
-use crate::config::Engine;
 
 /// A hand-over with two workers.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,12 +84,8 @@ impl Supervisor {
     pub(super) fn begin_overlap(&mut self, reason: &str, because: &str, operations: Vec<OperationId>, now: Now) {
         self.record("handover", format!("{reason}: overlap; {because}"));
         let mut green = self.next_worker(now.mono);
-        // A worker that ends in good order writes them by itself, but this one will end after green has begun to serve.
-        if let Some(blue) = self.worker.as_ref().filter(|blue| blue.engine == Engine::Native && blue.is_ready())
-            && self.prefix_bytes.is_some_and(|bytes| bytes > 0)
-        {
-            self.actions.push(Action::SavePrefixCache { generation: blue.generation });
-        }
+        // It will end after green has begun to serve.
+        self.save_prefixes();
         // What must be wired back when both are gone is what was wired before either.
         green.wired_before = self.worker.as_ref().and_then(|blue| blue.wired_before);
         let phase = Phase::Rising { green };

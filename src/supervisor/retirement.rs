@@ -83,6 +83,9 @@ impl Supervisor {
                 if !ready {
                     // Nothing runs in a worker that is not ready: there is nothing to wait for.
                     self.terminate(StopReason::Planned, now.mono);
+                } else if self.requests.in_flight() > 0 {
+                    // While it drains, so that less is left for its end.
+                    self.save_prefixes();
                 }
             }
         }

@@ -85,6 +85,20 @@ fn saved_prompts_count_in_the_plan_and_are_on_disk_before_green_serves() {
 }
 
 #[test]
+fn a_worker_that_drains_writes_its_prompts_meanwhile() {
+    let saving = Action::SavePrefixCache { generation: Generation(1) };
+    for running in [false, true] {
+        let mut story = Story::roomy();
+        story.sees_with_prompts(90 * GIB, 1, Some(GIB));
+        if running {
+            story.submits(1);
+        }
+        story.asks_restart(RestartAsked::Sequential);
+        assert_eq!(story.asked.contains(&saving), running, "without a drain the end itself does");
+    }
+}
+
+#[test]
 fn green_loads_beside_blue_and_takes_over_when_ready() {
     let (mut story, restart) = Story::rising();
     story.submits(2);
