@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use mlxsup_fit::advice::count;
-use mlxsup_fit::derivation::spoken;
+use mlxsup_fit::advice::{count, footprint_over_budget};
+use mlxsup_fit::derivation::{Derivation, spoken};
 use mlxsup_fit::{Budget, Machine, Source};
 
-use super::Resolved;
-use crate::config::{Config, WiredLimit};
+use super::{Resolved, Unknown};
+use crate::config::{Config, Threshold, WiredLimit};
 
 /// One sentence about a number of the budget.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,9 +44,46 @@ pub fn sentences(resolved: &Resolved) -> Vec<Sentence> {
     all
 }
 
-/// For every key that is `auto` in the configuration, what it comes to: the comment of `config show`.
+/// For every key whose number the file leaves open, what it comes to, or that nobody knows yet: the comments of
+/// `config show`.
 #[must_use]
-pub fn comments(config: &Config, resolved: &Resolved) -> BTreeMap<&'static str, String> {
+pub fn comments(config: &Config, found: &Result<Resolved, Unknown>) -> BTreeMap<&'static str, String> {
+    let mut comments = match found {
+        Ok(resolved) => of_auto(config, resolved),
+        Err(Unknown::OtherEngine) => return BTreeMap::new(),
+        Err(error) => BTreeMap::from([("worker.slots", format!("auto is not known yet: {error}"))]),
+    };
+    let rule = match found {
+        Ok(resolved) => footprint_rule(config, resolved).map(|sum| {
+            let text = sum.to_string();
+            let text = text.strip_prefix("footprint-over-budget").map_or(text.as_str(), str::trim_start);
+            format!("{}, once the worker has reported its limit", assumed(text.to_owned(), &resolved.machine))
+        }),
+        Err(_) => provisional_share(config)
+            .map(|share| format!("{:.0} % of memory until the worker has reported its limit", share * 100.0)),
+    };
+    comments.extend(rule.map(|told| ("rule.footprint-over-budget.when", told)));
+    comments
+}
+
+/// The share of the memory at which the built-in rule on the footprint stands before a worker has told its limit; `None`
+/// where the file fixes the limit or has a rule of its own.
+fn provisional_share(config: &Config) -> Option<f64> {
+    let rule = config.rules.iter().find(|rule| rule.built_in && rule.name == "footprint-over-budget")?;
+    match rule.when.first()?.threshold {
+        Threshold::OfMemory(share) => Some(share),
+        Threshold::Fixed(_) | Threshold::Percentile { .. } => None,
+    }
+}
+
+/// Where the built-in rule on the footprint will act; `None` where the file says it.
+#[must_use]
+pub fn footprint_rule(config: &Config, resolved: &Resolved) -> Option<Derivation> {
+    provisional_share(config)?;
+    Some(footprint_over_budget(resolved.budget.memory_limit.bytes, config.worker.memory.cache_limit))
+}
+
+fn of_auto(config: &Config, resolved: &Resolved) -> BTreeMap<&'static str, String> {
     let worker = &config.worker;
     let is_auto = |key: &str| match key {
         "worker.slots" => worker.slots.is_none(),

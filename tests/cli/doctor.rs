@@ -240,6 +240,7 @@ fn a_report_holds_nothing_private() {
     }
     let status = said.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     assert_eq!(serde_json::from_str::<Status>(status).unwrap().daemon.pid, 812);
+    assert!(said.contains("# 88 % of memory until the worker has reported its limit\n"), "{said}");
     assert!(said.contains("model = \"[home]/model\"") && said.contains("HF_TOKEN = \"****\""), "{said}");
     assert_snapshot!(in_short(&screen(&patient.home, &arguments, &output)));
 }

@@ -252,14 +252,7 @@ impl Circumstances<'_> {
             RuleAdvice {
                 name: "footprint-over-budget",
                 metric: "worker.footprint",
-                above: Derivation::sum(
-                    "footprint-over-budget",
-                    vec![
-                        Term::plus("memory_limit", budget.memory_limit.bytes),
-                        Term::plus("cache_limit", cache_limit.bytes),
-                        Term::plus("process", PROCESS),
-                    ],
-                ),
+                above: footprint_over_budget(budget.memory_limit.bytes, cache_limit.bytes),
                 clear_below: budget.memory_limit.bytes.saturating_add(cache_limit.bytes + PROCESS) / 20 * 19,
                 observed: false,
                 never: None,
@@ -302,6 +295,20 @@ impl Circumstances<'_> {
         }
         warnings
     }
+}
+
+/// Where the rule `footprint-over-budget` acts: the memory limit counts live arrays only, so freed buffers and the process
+/// itself come on top.
+#[must_use]
+pub fn footprint_over_budget(memory_limit: u64, cache_limit: u64) -> Derivation {
+    Derivation::sum(
+        "footprint-over-budget",
+        vec![
+            Term::plus("memory_limit", memory_limit),
+            Term::plus("cache_limit", cache_limit),
+            Term::plus("process", PROCESS),
+        ],
+    )
 }
 
 fn context(budget: &Budget) -> Reasoned {
