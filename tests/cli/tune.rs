@@ -71,6 +71,20 @@ fn a_memory_limit_above_what_the_machine_gives_is_lowered() {
     assert!(text.contains("memory_limit = \"49GiB\"    # fail loud"), "{screen}");
 }
 
+/// `init` says what `auto` comes to behind each key. A key that is no longer `auto` needs no such word.
+#[test]
+fn what_init_wrote_about_auto_goes_with_it() {
+    let shop = Shop::stocked();
+    shop.run(&["init", "--model", MODEL]);
+    let written = std::fs::read_to_string(shop.config()).unwrap();
+    shop.configure(&written.replace("slots = \"auto\" ", "slots = 200 "));
+    let screen = shop.run(&["tune", "--apply"]);
+    let text = std::fs::read_to_string(shop.config()).unwrap();
+    let line = |key: &str| text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
+    assert_eq!(line("slots"), "slots = 8", "{screen}");
+    assert!(line("context").contains("# auto is 167,168 of"), "{text}");
+}
+
 #[test]
 fn a_short_file_stays_as_short_until_there_is_a_history() {
     let shop = Shop::stocked();
