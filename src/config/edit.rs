@@ -1,8 +1,12 @@
-//! Changing single values of a configuration's text: comments, order and everything else stay as they are.
+//! Changing single values of a configuration's text: comments, order and everything else stay as they are, but for what
+//! `mlxsupctl init` wrote behind a value about `auto`, which goes with that value.
 //!
 //! Owns how a key's place is found or made. Which values to write is the caller's part, and writes to no file.
 
-use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, Value};
+use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, RawString, Table, TableLike, Value};
+
+/// How the comments begin that `mlxsupctl init` writes behind keys; the number and its sum follow.
+pub const AUTO_IS: &str = "# auto is ";
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,12 +89,25 @@ fn set(root: &mut Table, key: &str, to: &Written) -> Result<(), EditError> {
         Some(Item::Value(old)) => {
             // Blanks and the comment behind it.
             *value.decor_mut() = old.decor().clone();
+            let behind = old.decor().suffix().and_then(RawString::as_str).unwrap_or_default();
+            if is_about_auto(behind) {
+                value.decor_mut().set_suffix("");
+            }
             *old = value;
         }
         Some(_) => return Err(shape()),
         None => drop(table.insert(name, Item::Value(value))),
     }
     Ok(())
+}
+
+/// True for a comment as `init` writes it: `off`, or a number and behind it its sum or its reason. Whoever says something
+/// else about `auto` keeps it.
+fn is_about_auto(behind: &str) -> bool {
+    let Some(told) = behind.trim().strip_prefix(AUTO_IS) else { return false };
+    let has_sum =
+        told.starts_with(|first: char| first.is_ascii_digit()) && (told.contains(" = ") || told.contains(": "));
+    has_sum || told == "off" || told.starts_with("off: ")
 }
 
 fn rule(root: &mut Table, name: &str, condition: InlineTable) -> Result<(), EditError> {
@@ -140,6 +157,31 @@ mod tests {
         ];
         let expected = "# mine\n[worker] # the one\nslots = 8   # four\nmodel = \"m\"\n\n[worker.memory]\n# pinned\nwired_limit = \"36.25GiB\" # a guess\nmemory_limit = \"49GiB\"\n\n[drain]\ngrace = \"90s\"\n";
         assert_eq!(edit(before, &edits).unwrap(), expected);
+    }
+
+    #[test]
+    fn only_what_init_wrote_about_auto_goes_with_the_value() {
+        let changed = |comment: &str| {
+            let before =
+                format!("[worker]\n# auto is 8: mine\nslots = 4   {comment}\nmodel = \"m\"  # auto is 2: mine\n");
+            let edits = [Edit::Set { key: "worker.slots".to_owned(), to: Written::Whole(8) }];
+            let after = edit(&before, &edits).unwrap();
+            let line = after.lines().find(|line| line.starts_with("slots")).unwrap().to_owned();
+            assert_eq!(after, before.replace(&format!("slots = 4   {comment}"), &line), "nothing else changes");
+            line
+        };
+        for written in [
+            "# auto is 8: 8 requests of 60,672 tokens each fit at once",
+            "# auto is 167,168 of the model's 262,144: more does not fit",
+            "# auto is 34.8 of 51.8 GiB = weights 34.3 + state 0.5",
+            "# auto is off: wired memory brought this machine down within 30 days",
+            "# auto is off",
+        ] {
+            assert_eq!(changed(written), "slots = 8", "{written}");
+        }
+        for own in ["# auto is too much for us", "# auto is official policy", "# four; auto is 8: too many", ""] {
+            assert_eq!(changed(own), format!("slots = 8   {own}"));
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub fn show(config: &Config) -> String {
     show_with(config, &BTreeMap::new())
 }
 
-/// The same with comments behind some keys, by their whole names: what `auto` comes to.
+/// The same with comments behind some keys, by their whole names (`worker.slots`, `rule.NAME.when`): what `auto` comes to.
 #[must_use]
 pub fn show_with(config: &Config, comments: &BTreeMap<&str, String>) -> String {
     let mut out = String::new();
@@ -28,7 +28,7 @@ pub fn show_with(config: &Config, comments: &BTreeMap<&str, String>) -> String {
                         config.rules.iter().any(|rule| name == "rule" && rule.built_in && rule.name == title);
                     let note = if built_in { "  # built in" } else { "" };
                     let _ = writeln!(out, "[[{name}]]{note}");
-                    write_keys(&mut out, &name, &entry, &BTreeMap::new());
+                    write_keys(&mut out, &format!("{name}.{title}"), &entry, comments);
                     out.push('\n');
                 }
             }

@@ -7,15 +7,21 @@ use crate::memory::machine::Reported;
 
 /// Asks the daemon, and on a Mac without one the worker program.
 pub async fn ask(control: &Control) -> Reported {
-    let told = match control.socket().exists() {
-        true => control.status().await.ok().map(|answer| of(answer.value.limits.as_ref())),
+    let status = match control.socket().exists() {
+        true => control.status().await.ok(),
         false => None,
     };
-    match told.filter(|told| told.gpu.is_some()) {
-        Some(told) => told,
-        // A panic of that thread is no reason to say nothing.
-        None => tokio::task::spawn_blocking(device::reported).await.unwrap_or_default(),
+    known(status.as_ref().and_then(|answer| answer.value.limits.as_ref())).await
+}
+
+/// The same, where the daemon has been asked already: what it said of its limits, if anything.
+pub async fn known(limits: Option<&LimitsView>) -> Reported {
+    let told = of(limits);
+    if told.gpu.is_some() {
+        return told;
     }
+    // A panic of that thread is no reason to say nothing.
+    tokio::task::spawn_blocking(device::reported).await.unwrap_or_default()
 }
 
 fn of(limits: Option<&LimitsView>) -> Reported {

@@ -60,6 +60,7 @@ impl Shelved {
                 "precision": model.precision,
                 "engine": runner.as_str(),
                 "obstacle": model.obstacle,
+                "on_disk_bytes": model.on_disk_bytes,
                 "weights_bytes": budget.weights_bytes,
                 "stored_bytes": model.stored_bytes,
                 "kv_bytes_per_token": budget.kv_bytes_per_token,

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use mlxsup_fit::advice::count;
-use mlxsup_fit::derivation::spoken;
+use mlxsup_fit::advice::{count, footprint_over_budget};
+use mlxsup_fit::derivation::{Derivation, spoken};
 use mlxsup_fit::{Budget, Machine, Source};
 
-use super::Resolved;
-use crate::config::{Config, WiredLimit};
+use super::{Resolved, Unknown};
+use crate::config::{Config, Threshold, WiredLimit};
 
 /// One sentence about a number of the budget.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,12 +22,17 @@ pub struct Sentence {
 #[must_use]
 pub fn sentences(resolved: &Resolved) -> Vec<Sentence> {
     let (budget, machine) = (&resolved.budget, &resolved.machine);
-    let mut all = vec![
+    let mut all = Vec::new();
+    // Where both sizes read alike, the sums below have it already.
+    if spoken(resolved.model.on_disk_bytes) != spoken(budget.weights_bytes) {
+        all.push(Sentence { key: "weights", text: format!("weights {}", weights(resolved)) });
+    }
+    all.extend([
         Sentence { key: "worker.slots", text: slots(budget) },
         Sentence { key: "worker.context", text: context(budget) },
         Sentence { key: "worker.memory.wired_limit", text: wired(resolved) },
         Sentence { key: "worker.memory.memory_limit", text: assumed(budget.memory_limit.to_string(), machine) },
-    ];
+    ]);
     // What is left for requests is no sum where nothing is left: then the verdict has it.
     match budget.too_big_by {
         None => all.push(Sentence { key: "pool", text: budget.pool.to_string() }),
@@ -39,9 +44,46 @@ pub fn sentences(resolved: &Resolved) -> Vec<Sentence> {
     all
 }
 
-/// For every key that is `auto` in the configuration, what it comes to: the comment of `config show`.
+/// For every key whose number the file leaves open, what it comes to, or that nobody knows yet: the comments of
+/// `config show`.
 #[must_use]
-pub fn comments(config: &Config, resolved: &Resolved) -> BTreeMap<&'static str, String> {
+pub fn comments(config: &Config, found: &Result<Resolved, Unknown>) -> BTreeMap<&'static str, String> {
+    let mut comments = match found {
+        Ok(resolved) => of_auto(config, resolved),
+        Err(Unknown::OtherEngine) => return BTreeMap::new(),
+        Err(error) => BTreeMap::from([("worker.slots", format!("auto is not known yet: {error}"))]),
+    };
+    let rule = match found {
+        Ok(resolved) => footprint_rule(config, resolved).map(|sum| {
+            let text = sum.to_string();
+            let text = text.strip_prefix("footprint-over-budget").map_or(text.as_str(), str::trim_start);
+            format!("{}, once the worker has reported its limit", assumed(text.to_owned(), &resolved.machine))
+        }),
+        Err(_) => provisional_share(config)
+            .map(|share| format!("{:.0} % of memory until the worker has reported its limit", share * 100.0)),
+    };
+    comments.extend(rule.map(|told| ("rule.footprint-over-budget.when", told)));
+    comments
+}
+
+/// The share of the memory at which the built-in rule on the footprint stands before a worker has told its limit; `None`
+/// where the file fixes the limit or has a rule of its own.
+fn provisional_share(config: &Config) -> Option<f64> {
+    let rule = config.rules.iter().find(|rule| rule.built_in && rule.name == "footprint-over-budget")?;
+    match rule.when.first()?.threshold {
+        Threshold::OfMemory(share) => Some(share),
+        Threshold::Fixed(_) | Threshold::Percentile { .. } => None,
+    }
+}
+
+/// Where the built-in rule on the footprint will act; `None` where the file says it.
+#[must_use]
+pub fn footprint_rule(config: &Config, resolved: &Resolved) -> Option<Derivation> {
+    provisional_share(config)?;
+    Some(footprint_over_budget(resolved.budget.memory_limit.bytes, config.worker.memory.cache_limit))
+}
+
+fn of_auto(config: &Config, resolved: &Resolved) -> BTreeMap<&'static str, String> {
     let worker = &config.worker;
     let is_auto = |key: &str| match key {
         "worker.slots" => worker.slots.is_none(),
@@ -56,6 +98,13 @@ pub fn comments(config: &Config, resolved: &Resolved) -> BTreeMap<&'static str, 
         (sentence.key, text)
     };
     sentences(resolved).into_iter().filter(|sentence| is_auto(sentence.key)).map(value).collect()
+}
+
+/// `94 MiB on disk, 513 MiB in memory`: a CPU unpacks what is stored in few bits, and parts that only see stay on disk.
+#[must_use]
+pub fn weights(resolved: &Resolved) -> String {
+    let [on_disk, in_memory] = [resolved.model.on_disk_bytes, resolved.budget.weights_bytes].map(spoken);
+    format!("{on_disk} on disk, {in_memory} in memory")
 }
 
 /// `64.0 GiB of memory, 51.8 GiB of them for the GPU`.
@@ -140,7 +189,28 @@ fn written(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use mlxsup_fit::Model;
+
     use super::*;
+    use crate::limits::{Runner, on_machine};
+
+    #[test]
+    fn weights_that_a_cpu_unpacks_are_told_with_both_sizes() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/worker/tests/reference/tiny-4bit");
+        let mut model = Model::open(folder).unwrap();
+        (model.on_disk_bytes, model.stored_bytes, model.unpacked_bytes) = (94 << 20, 94 << 20, 513 << 20);
+        let told = |gpu| {
+            let total_bytes = 24 << 30;
+            let machine =
+                Machine { gpu, unified: true, can_wire: true, total_bytes, outside_bytes: 0, working_set: None };
+            let budget = on_machine(&model, &machine, Runner::Native);
+            let first =
+                sentences(&Resolved { model: model.clone(), machine, budget, wiring_forbidden: false }).remove(0);
+            (first.key, first.text)
+        };
+        assert_eq!(told(false), ("weights", "weights 94 MiB on disk, 513 MiB in memory".to_owned()));
+        assert_eq!(told(true).0, "worker.slots", "both are alike");
+    }
 
     #[test]
     fn sizes_for_the_file_are_read_back() {

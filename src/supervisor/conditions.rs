@@ -3,6 +3,7 @@
 //! Owns what a threshold means: a number, a share of the machine's memory, or a percentile of its own history, which the
 //! outside looks up now and then.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -78,15 +79,19 @@ pub(super) fn judge(condition: &Condition, sample: &Sample, known: &Known, engag
     // The one that lets go is only worth a word where the other would not hold.
     let acting = resolve(&condition.threshold, metric, sample, known).ok().filter(|acting| clearing && beyond(*acting));
     let (limit, clearing) = acting.map_or((limit, clearing), |acting| (acting, false));
-    let relation = match (value.partial_cmp(&limit), condition.side) {
-        (Some(std::cmp::Ordering::Greater), _) => "over",
-        (Some(std::cmp::Ordering::Less), _) => "under",
+    let order = value.partial_cmp(&limit);
+    let relation = match (order, condition.side) {
+        (Some(Ordering::Greater), _) => "over",
+        (Some(Ordering::Less), _) => "under",
         // Neither side of the line counts as beyond it, which `at` would leave open.
-        (Some(std::cmp::Ordering::Equal) | None, Side::Above) => "not over",
-        (Some(std::cmp::Ordering::Equal) | None, Side::Below) => "not under",
+        (Some(Ordering::Equal) | None, Side::Above) => "not over",
+        (Some(Ordering::Equal) | None, Side::Below) => "not under",
     };
     let which = if clearing { "its clearing " } else { "" };
-    let words = format!("{metric} {}, {relation} {which}{}", quantity(value, metric), quantity(limit, metric));
+    let (told, bound) = (quantity(value, metric), quantity(limit, metric));
+    // Rounding may leave no difference to be seen, and `10 MiB, over 10 MiB` reads like a mistake.
+    let hair = if told == bound && matches!(order, Some(Ordering::Less | Ordering::Greater)) { "just " } else { "" };
+    let words = format!("{metric} {told}, {hair}{relation} {which}{bound}");
     Judged { holds: Some(holds), words }
 }
 
@@ -154,15 +159,30 @@ pub fn lasting(span: Duration) -> String {
     }
 }
 
-/// Bytes in the largest binary unit that leaves at least 1.
+/// Bytes in the largest unit that leaves a number of at least 1, everywhere alike: `38.1 GiB`, `512 MiB`, `1.5 MiB`. GiB have
+/// tenths; smaller units have them only below ten, and only where there are any.
 #[must_use]
 pub fn bytes(value: f64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut value = value;
-    let mut unit = 0;
-    while value.abs() >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
+    const KIB: f64 = 1024.0;
+    const MIB: f64 = 1024.0 * KIB;
+    const GIB: f64 = 1024.0 * MIB;
+    let fine = |number: f64, unit: &str| {
+        let tenths = (number * 10.0).round();
+        if tenths.abs() >= 100.0 || tenths % 10.0 == 0.0 {
+            format!("{number:.0} {unit}")
+        } else {
+            format!("{number:.1} {unit}")
+        }
+    };
+    // Thresholds a little below the unit, so that rounding never leads to `1024 MiB`.
+    let size = value.abs();
+    if size >= 1023.5 * MIB {
+        format!("{:.1} GiB", value / GIB)
+    } else if size >= 1023.5 * KIB {
+        fine(value / MIB, "MiB")
+    } else if size >= 1023.5 {
+        fine(value / KIB, "KiB")
+    } else {
+        format!("{value:.0} B")
     }
-    if unit == 0 { format!("{value:.0} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }

@@ -107,7 +107,7 @@ fn what_did_not_help_three_times_is_not_done_a_fourth_time() {
     assert_eq!(parked.len(), 1, "said once: {parked:?}");
     assert_eq!(
         parked[0].why,
-        "mlx.cache 2.0 KiB, over 1000 B; parked: canary did not help 3 times in a row; acts again once it has \
+        "mlx.cache 2 KiB, over 1000 B; parked: canary did not help 3 times in a row; acts again once it has \
          cleared"
     );
     book.evaluate(&cache(100.0), Mono(200_000));
@@ -127,11 +127,11 @@ fn explanations_name_the_step_that_comes_next() {
         book.views().next().map(|view| view.2.to_owned()).unwrap()
     };
     assert_eq!(told(0, 1000.0), "mlx.cache 1000 B, not over 1000 B; would act after 3 s: clear-cache, then canary");
-    assert_eq!(told(1, 2000.0), "mlx.cache 2.0 KiB, over 1000 B for 0 s; acts in 3 s: clear-cache");
-    assert_eq!(told(4, 2000.0), "mlx.cache 2.0 KiB, over 1000 B for 3 s");
+    assert_eq!(told(1, 2000.0), "mlx.cache 2 KiB, over 1000 B for 0 s; acts in 3 s: clear-cache");
+    assert_eq!(told(4, 2000.0), "mlx.cache 2 KiB, over 1000 B for 3 s");
     let told: Vec<String> = (5..38).map(|second| told(second, 2000.0)).collect();
-    assert_eq!(told[0], "mlx.cache 2.0 KiB, over 1000 B; acted, may act again in 9 s: canary");
-    assert_eq!(told[32], "mlx.cache 2.0 KiB, over 1000 B; acted, gives up in 7 s unless it clears");
+    assert_eq!(told[0], "mlx.cache 2 KiB, over 1000 B; acted, may act again in 9 s: canary");
+    assert_eq!(told[32], "mlx.cache 2 KiB, over 1000 B; acted, gives up in 7 s unless it clears");
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_percentile_counts_once_a_quarter_of_its_time_is_recorded() {
     book.learn(learned(1000.0, WEEK));
     assert_eq!(
         said(&mut book, 1099.0),
-        (RuleState::Inactive, "mlx.cache 1.1 KiB, under 1.1 KiB; would act after 3 s: warn".to_owned())
+        (RuleState::Inactive, "mlx.cache 1.1 KiB, just under 1.1 KiB; would act after 3 s: warn".to_owned())
     );
 }
 

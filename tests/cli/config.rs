@@ -91,4 +91,27 @@ fn what_auto_comes_to_is_a_comment() {
     let document = shop.json(&["config", "show", "--json"]);
     assert_eq!(document["worker"]["slots"], "auto");
     assert_eq!(document["resolved"]["budget"]["slots"], 8);
+    let terms = document["resolved"]["footprint_over_budget"]["terms"].as_array().unwrap();
+    assert_eq!(terms.len(), 3, "{document}");
+}
+
+#[cfg(feature = "fake-worker")]
+#[test]
+fn the_rule_on_the_footprint_says_what_it_will_act_on() {
+    let shop = super::hub::Shop::stocked();
+    let shown = |text: &str| {
+        shop.configure(text);
+        let screen = shop.run(&["config", "show"]);
+        let line = screen.lines().find(|line| line.contains("worker.footprint")).map(str::to_owned);
+        line.unwrap_or_else(|| panic!("{screen}"))
+    };
+    let model = "[worker]\nmodel = \"mlx-community/Llama-3.2-3B-8bit\"\n";
+    assert_snapshot!(shown(model));
+    assert_snapshot!(shown("[worker]\nmodel = \"some/absent\"\n"));
+    // A limit that is set, or a rule of one's own, says itself what it comes to.
+    let set = shown(&format!("{model}memory.memory_limit = \"40GiB\"\n"));
+    assert!(!set.contains('#') && set.contains("above = \"42496MiB\""), "{set}");
+    let own =
+        "[[rule]]\nname = \"footprint-over-budget\"\nwhen = [{ metric = \"worker.footprint\", above = \"30GiB\" }]\n";
+    assert!(!shown(&format!("{model}{own}")).contains('#'));
 }

@@ -123,6 +123,23 @@ fn the_daemon_is_down() {
     assert_snapshot!(Patient::new().run(&["doctor"]));
 }
 
+/// A start waits for what the weights take in memory, which on a CPU is more than what they take on disk.
+#[cfg(feature = "fake-worker")]
+#[test]
+fn room_is_for_unpacked_weights() {
+    const MODEL: &str = "mlx-community/Llama-3.2-3B-8bit";
+    let shop = super::hub::Shop::linux(64.0);
+    shop.put(MODEL, &super::hub::llama(), 3_212_749_824);
+    let hub = shop.home.path().join("hub");
+    std::fs::write(hub.join("models--mlx-community--Llama-3.2-3B-8bit/snapshots/c0ffee/tokenizer.json"), "{}").unwrap();
+    shop.configure(&format!("[worker]\nmodel = \"{MODEL}\"\ncommand = [\"true\"]\n"));
+    let mut command = shop.home.command(&["doctor"]);
+    command.env("MLXSUP_FAKE_MEMORY", shop.home.path().join("machine.json")).env("MLXSUP_FAKE_MACHINE", "1");
+    let screen = screen(&shop.home, &["doctor"], &command.env("HF_HUB_CACHE", hub).output().unwrap());
+    assert!(screen.contains(&format!("{MODEL} is whole: 3.2 GiB on disk\n")), "{screen}");
+    assert!(screen.contains("40.0 GiB available for weights of 12.0 GiB\n"), "{screen}");
+}
+
 #[test]
 fn the_service_is_down() {
     let machine = Machine::new();
@@ -223,6 +240,7 @@ fn a_report_holds_nothing_private() {
     }
     let status = said.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     assert_eq!(serde_json::from_str::<Status>(status).unwrap().daemon.pid, 812);
+    assert!(said.contains("# 88 % of memory until the worker has reported its limit\n"), "{said}");
     assert!(said.contains("model = \"[home]/model\"") && said.contains("HF_TOKEN = \"****\""), "{said}");
     assert_snapshot!(in_short(&screen(&patient.home, &arguments, &output)));
 }

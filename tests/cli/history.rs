@@ -124,6 +124,16 @@ fn events_of_a_daemon_that_is_gone() {
     assert_snapshot!(home.run(&["events", "--since", "2026-03-04T20:00:00Z", "--json"]));
 }
 
+#[test]
+fn a_span_without_events_is_an_answer() {
+    let home = home();
+    assert_snapshot!(home.run(&["events", "--since", "2026-03-05T00:00:00Z"]));
+    assert_snapshot!(home.run(&["events", "--since", "2026-03-05T00:00:00Z", "--json"]));
+    // Neither a daemon nor a file is none.
+    let screen = Home::new().run(&["events", "--since", "7d"]);
+    assert!(screen.ends_with("--- exit 4\n"), "{screen}");
+}
+
 const RULES: &str = "\
 [worker]
 model = \"fake\"

@@ -28,6 +28,17 @@ fn without_a_gpu() {
     assert_snapshot!(shop.run(&["models"]));
 }
 
+/// Weights that a CPU unpacks have two sizes, and neither is called by the other's name.
+#[test]
+fn what_a_cpu_unpacks_is_told_on_disk_and_in_memory() {
+    let shop = Shop::linux(64.0);
+    shop.put("mlx-community/Llama-3.2-3B-8bit", &llama(), 3_212_749_824);
+    assert_snapshot!(shop.run(&["models"]));
+    shop.configure("[worker]\nmodel = \"mlx-community/Llama-3.2-3B-8bit\"\n");
+    let screen = shop.run(&["tune"]);
+    assert!(screen.contains("3.2 GiB on disk, 12.0 GiB in memory"), "{screen}");
+}
+
 #[test]
 fn as_json() {
     let shop = Shop::stocked();

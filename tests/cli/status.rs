@@ -118,6 +118,7 @@ fn every_state_has_the_exit_status_of_the_design() {
 #[test]
 fn serving_with_its_limits_and_their_sums() {
     let explain = [
+        ("weights", "weights 36.0 GiB on disk, 34.3 GiB in memory"),
         ("worker.slots", "slots 8: 8 requests of 74,496 tokens each fit at once"),
         ("worker.context", "context 262,144: the model's own length"),
         ("worker.memory.wired_limit", "wired_limit 34.8 of 51.8 GiB = weights 34.3 + state 0.5"),

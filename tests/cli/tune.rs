@@ -51,6 +51,41 @@ fn applied_the_file_keeps_its_comments_and_its_mode() {
 }
 
 #[test]
+fn a_lower_memory_limit_is_the_operators_decision() {
+    let shop = Shop::stocked();
+    let decided = GUESSED.replace("48GiB", "40GiB");
+    let screen = tuned(&shop, &decided, &["tune", "--apply"]);
+    assert_snapshot!(screen);
+    let text = std::fs::read_to_string(shop.config()).unwrap();
+    assert!(text.contains("memory_limit = \"40GiB\"    # fail loud"), "{text}");
+    // Where the model does not fit into it, that is what is said.
+    let screen = tuned(&shop, &GUESSED.replace("48GiB", "30GiB"), &["tune"]);
+    assert!(screen.contains("does not fit into the memory_limit you set"), "{screen}");
+}
+
+#[test]
+fn a_memory_limit_above_what_the_machine_gives_is_lowered() {
+    let shop = Shop::stocked();
+    let screen = tuned(&shop, &GUESSED.replace("48GiB", "60GiB"), &["tune", "--apply"]);
+    let text = std::fs::read_to_string(shop.config()).unwrap();
+    assert!(text.contains("memory_limit = \"49GiB\"    # fail loud"), "{screen}");
+}
+
+/// `init` says what `auto` comes to behind each key. A key that is no longer `auto` needs no such word.
+#[test]
+fn what_init_wrote_about_auto_goes_with_it() {
+    let shop = Shop::stocked();
+    shop.run(&["init", "--model", MODEL]);
+    let written = std::fs::read_to_string(shop.config()).unwrap();
+    shop.configure(&written.replace("slots = \"auto\" ", "slots = 200 "));
+    let screen = shop.run(&["tune", "--apply"]);
+    let text = std::fs::read_to_string(shop.config()).unwrap();
+    let line = |key: &str| text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
+    assert_eq!(line("slots"), "slots = 8", "{screen}");
+    assert!(line("context").contains("# auto is 167,168 of"), "{text}");
+}
+
+#[test]
 fn a_short_file_stays_as_short_until_there_is_a_history() {
     let shop = Shop::stocked();
     let screen = tuned(&shop, "[worker]\nmodel = \"MODEL\"\n", &["tune", "--apply"]);
@@ -85,7 +120,7 @@ fn as_json_from_the_same_sums() {
     assert_eq!(Some(sum), advice["wired_limit"]["bytes"].as_i64());
     let keys: Vec<&str> =
         document["changes"].as_array().unwrap().iter().map(|change| change["key"].as_str().unwrap()).collect();
-    assert_eq!(keys, ["worker.memory.wired_limit", "worker.memory.memory_limit"]);
+    assert_eq!(keys, ["worker.memory.wired_limit"]);
     assert_eq!(document["applied"], false);
 }
 

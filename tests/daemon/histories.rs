@@ -176,5 +176,5 @@ fn rules_learn_from_what_the_last_daemon_recorded() {
     service.start();
     service.wait_for("serving");
     let why = service.wait_for_event("rule_fired", "unusual");
-    assert!(why.contains("over 1.0 KiB"), "two hours of four are recorded, which is enough: {why}");
+    assert!(why.contains("over 1 KiB"), "two hours of four are recorded, which is enough: {why}");
 }

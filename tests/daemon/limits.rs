@@ -19,8 +19,9 @@ fn with_model(model: &str) -> Service {
 fn the_sums_are_told_at_the_start_and_stand_beside_the_workers_numbers() {
     let mut service = with_model(&tiny());
     service.start();
-    let status = service.wait_for("serving");
     let event = service.wait_for_event("limits", "memory_limit");
+    let both = |status: &Value| status["state"] == "serving" && status["limits"] != Value::Null;
+    let status = service.wait_until("the sums of a service that serves", both);
     assert!(event.contains("slots 4") && event.contains("= weights"), "{event}");
     assert!(service.read("logs/mlxsupd.log").contains("for requests"));
     let limits = &status["limits"];

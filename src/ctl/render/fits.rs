@@ -7,10 +7,10 @@ use super::table::grid;
 use crate::ctl::shelf::{Fit, Shelved};
 use crate::limits::Runner;
 
-/// Name, size, engine and verdict of each model; its first line names the columns.
+/// Name, sizes, engine and verdict of each model; its first line names the columns.
 #[must_use]
 pub fn table(models: &[Shelved]) -> String {
-    let mut lines = vec![["model", "weights", "engine", "fits"].map(str::to_owned).to_vec()];
+    let mut lines = vec![["model", "on disk", "in memory", "engine", "fits"].map(str::to_owned).to_vec()];
     lines.extend(models.iter().map(line));
     grid(&lines).into_iter().map(|line| line + "\n").collect()
 }
@@ -18,10 +18,14 @@ pub fn table(models: &[Shelved]) -> String {
 fn line(shelved: &Shelved) -> Vec<String> {
     let name = shelved.name.clone();
     match &shelved.found {
-        Err(error) => vec![name, "–".to_owned(), "–".to_owned(), format!("unreadable: {error}")],
+        Err(error) => {
+            let unknown = "–".to_owned();
+            vec![name, unknown.clone(), unknown.clone(), unknown, format!("unreadable: {error}")]
+        }
         Ok(fit) => {
             let engine = fit.runner.as_str().unwrap_or("none").to_owned();
-            vec![name, spoken(fit.budget.weights_bytes), engine, verdict(fit)]
+            let [on_disk, in_memory] = [fit.model.on_disk_bytes, fit.budget.weights_bytes].map(spoken);
+            vec![name, on_disk, in_memory, engine, verdict(fit)]
         }
     }
 }

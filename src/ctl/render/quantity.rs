@@ -2,23 +2,15 @@
 
 use chrono::{DateTime, Datelike, FixedOffset, Local, TimeDelta};
 
+use crate::supervisor::conditions;
+
 const GIB: f64 = (1u64 << 30) as f64;
 const MIB: f64 = (1u64 << 20) as f64;
-const KIB: f64 = (1u64 << 10) as f64;
 
-/// Bytes in the largest unit that leaves a number of at least 1: `38.1 GiB`, `512 MiB`.
+/// Bytes as the daemon's own sentences have them: `38.1 GiB`, `512 MiB`.
 #[must_use]
 pub fn size(bytes: f64) -> String {
-    // Thresholds a little below the unit, so that rounding never prints `1024 MiB`.
-    if bytes >= 1023.5 * MIB {
-        format!("{:.1} GiB", bytes / GIB)
-    } else if bytes >= 1023.5 * KIB {
-        format!("{:.0} MiB", bytes / MIB)
-    } else if bytes >= 1023.5 {
-        format!("{:.0} KiB", bytes / KIB)
-    } else {
-        format!("{bytes:.0} B")
-    }
+    conditions::bytes(bytes)
 }
 
 /// `12.3 of 34.3 GiB`: both in the unit of the whole.
@@ -225,6 +217,11 @@ mod tests {
         assert_eq!(size(0.0), "0 B");
         assert_eq!(size(1023.9 * MIB), "1.0 GiB");
         assert_eq!(size(512.0 * MIB), "512 MiB");
+        assert_eq!(
+            [1.0, 1.26, 9.94, 9.96, 10.1].map(|mib| size(mib * MIB)),
+            ["1 MiB", "1.3 MiB", "9.9 MiB", "10 MiB", "10 MiB"]
+        );
+        assert_eq!([-2048.0, 1023.4].map(size), ["-2 KiB", "1023 B"]);
         assert_eq!(size(38.13 * GIB), "38.1 GiB");
         assert_eq!(size_of(12.3 * GIB, 34.3 * GIB), "12.3 of 34.3 GiB");
         assert_eq!(size_of(40.0 * MIB, 100.0 * MIB), "40 of 100 MiB");

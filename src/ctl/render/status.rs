@@ -173,6 +173,7 @@ fn limits(sheet: &mut Sheet, status: &Status) {
     }
     sheet.row("limits", words.join(", "));
     for key in [
+        "weights",
         "worker.slots",
         "worker.context",
         "worker.memory.wired_limit",

@@ -1,7 +1,6 @@
 //! `mlxsupctl config check|show`: judges a file, or prints it with every default filled in, and what `auto` comes to. Needs
 //! no daemon.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -16,7 +15,7 @@ use crate::ctl::render::quantity::plural;
 use crate::ctl::reported;
 use crate::ctl::terminal::Terminal;
 use crate::gateway::Access;
-use crate::limits::{self, Unknown, words};
+use crate::limits::{self, words};
 
 /// Reads the named file, else the home's, which is also judged as a place for sockets.
 pub async fn run(
@@ -40,19 +39,18 @@ pub async fn run(
         (Judged::Good(config), false, true) => {
             let mut document = config::to_json(&config);
             document["resolved"] = match limits::resolve(&config, reported::ask(control).await) {
-                Ok(resolved) => serde_json::json!({"machine": resolved.machine, "budget": resolved.budget}),
+                Ok(resolved) => serde_json::json!({
+                    "machine": resolved.machine, "budget": resolved.budget,
+                    "footprint_over_budget": words::footprint_rule(&config, &resolved),
+                }),
                 Err(error) => serde_json::json!({"problem": error.to_string()}),
             };
             terminal.print(pretty(document.to_string().as_bytes()))?;
             Ok(ExitStatus::Ok)
         }
         (Judged::Good(config), false, false) => {
-            let comments = match limits::resolve(&config, reported::ask(control).await) {
-                Ok(resolved) => words::comments(&config, &resolved),
-                Err(Unknown::OtherEngine) => BTreeMap::new(),
-                Err(error) => BTreeMap::from([("worker.slots", format!("auto is not known yet: {error}"))]),
-            };
-            terminal.print(config::show_with(&config, &comments))?;
+            let found = limits::resolve(&config, reported::ask(control).await);
+            terminal.print(config::show_with(&config, &words::comments(&config, &found)))?;
             Ok(ExitStatus::Ok)
         }
         (Judged::Bad { told, .. }, _, _) => {

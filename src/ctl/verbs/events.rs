@@ -16,6 +16,8 @@ use crate::ctl::home::Home;
 use crate::ctl::render::human;
 use crate::ctl::render::quantity::Now;
 use crate::ctl::terminal::Terminal;
+use crate::daemon::clock::rfc3339;
+use crate::history::store::Happening;
 use crate::history::{Reader, Span, view};
 use crate::supervisor::Wall;
 
@@ -78,7 +80,7 @@ fn utc(at: Wall) -> Option<String> {
     Some(at.to_rfc3339_opts(SecondsFormat::Millis, true))
 }
 
-/// From the file; `None` where there is none, or nothing in it.
+/// From the file; `None` where nothing was ever recorded. A span without events is an answer too.
 fn of_the_last_daemon(
     args: &EventsArgs,
     lines: u32,
@@ -89,16 +91,25 @@ fn of_the_last_daemon(
     let span = Span { from: args.since.unwrap_or(Wall(0)), until: Wall(u64::MAX) };
     let limit = usize::try_from(lines).unwrap_or(usize::MAX);
     let events = reader.events(span, &[], limit).map_err(history::unreadable)?;
-    if events.is_empty() {
-        return Ok(None);
-    }
-    terminal.say("No daemon answers; this is what the last one wrote down")?;
+    terminal.say(&heading(&events, args.since))?;
     for event in events {
         let line = serde_json::to_vec(&view::event(event))
             .map_err(|error| Failure::new(Kind::Internal, "cannot write an event").caused_by(error))?;
         print(&line, args.json, terminal)?;
     }
     Ok(Some(ExitStatus::Ok))
+}
+
+/// Says whose events these are, or that there are none.
+fn heading(events: &[Happening], since: Option<Wall>) -> String {
+    match (events, since) {
+        ([], Some(since)) => {
+            let from = Now::of_machine().clock(&rfc3339(since));
+            format!("No daemon answers, and the last one wrote down no events from {from} on")
+        }
+        ([], None) => "No daemon answers, and the last one wrote down no events".to_owned(),
+        _ => "No daemon answers; this is what the last one wrote down".to_owned(),
+    }
 }
 
 fn print(line: &[u8], as_json: bool, terminal: &mut Terminal) -> Result<(), Failure> {

@@ -9,7 +9,7 @@ use std::path::Path;
 use mlxsup_fit::{Machine, resolve};
 use mlxsup_worker_api::settings::Device;
 
-use crate::config;
+use crate::config::{self, edit::AUTO_IS};
 use crate::ctl::args::InitArgs;
 use crate::ctl::control::Control;
 use crate::ctl::failure::{ExitStatus, Failure, Kind};
@@ -139,12 +139,12 @@ fn configuration(name: &str, fit: &Fit, machine: &Machine) -> String {
          [worker]\n\
          model = {model}\n\
          {engine}\
-         slots = \"auto\"          # auto is {slots}\n\
-         context = \"auto\"        # auto is {context}\n\
+         slots = \"auto\"          {AUTO_IS}{slots}\n\
+         context = \"auto\"        {AUTO_IS}{context}\n\
          \n\
          [worker.memory]         # `mlxsupctl tune` proposes numbers once there is a history\n\
-         wired_limit = \"auto\"    # auto is {wired}\n\
-         memory_limit = \"auto\"   # auto is {memory}\n\
+         wired_limit = \"auto\"    {AUTO_IS}{wired}\n\
+         memory_limit = \"auto\"   {AUTO_IS}{memory}\n\
          \n\
          # [listen]              # for clients that know no Unix sockets\n\
          # tcp = \"127.0.0.1:11535\"\n\

@@ -134,7 +134,7 @@ fn a_rule_has_saved_prompts_forgotten_and_the_footprint_proves_it() {
     let said = "prefix cache: 2.0 GiB → 0 B; footprint 4.0 GiB → 2.0 GiB after 0.5 s";
     assert_eq!((story.told("prefix_cache_trimmed"), story.outcome(operation)), (vec![said], None));
     story.send(cleared(1 << 20, 0));
-    assert_eq!(story.message(operation), "MLX cache: 1.0 MiB → 0 B");
+    assert_eq!(story.message(operation), "MLX cache: 1 MiB → 0 B");
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn too_little_to_be_seen_is_not_looked_for() {
     story.sees_footprint(4096);
     let operation = story.asks(Verb::ClearCache);
     story.send(cleared(1 << 20, 0));
-    assert_eq!(story.message(operation), "MLX cache: 1.0 MiB → 0 B");
+    assert_eq!(story.message(operation), "MLX cache: 1 MiB → 0 B");
 }
 
 #[test]

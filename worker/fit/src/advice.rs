@@ -95,10 +95,12 @@ impl Circumstances<'_> {
         self.question.answer()
     }
 
-    /// The advice. Limits that were set by hand are derived anew, as if they were `auto`.
+    /// The advice. Limits that were set by hand are derived anew, as if they were `auto`; but a memory limit below what the
+    /// machine gives is a decision, and everything else stays within it.
     #[must_use]
     pub fn advice(&self) -> Advice {
-        let question = Question { slots: None, context: None, memory_limit: None, ..self.question };
+        let memory_limit = self.decided_memory_limit();
+        let question = Question { slots: None, context: None, memory_limit, ..self.question };
         let budget = question.answer();
         let slots = self.slots(&budget);
         let context = context(&budget);
@@ -108,13 +110,24 @@ impl Circumstances<'_> {
             wired_limit: budget.wired_limit.as_ref().map(|_| self.wired(&budget, slots.value, &mut warnings)),
             rules: self.rules(&budget, &cache_limit),
             cache_limit,
-            memory_limit: budget.memory_limit.clone(),
+            memory_limit: memory_limit.map_or_else(|| budget.memory_limit.clone(), |set| self.as_set(set)),
             chunk: self.chunk(&budget),
             slots,
             context,
             warnings,
             budget,
         }
+    }
+
+    /// The memory limit set by hand, where it is lower than the machine's.
+    #[must_use]
+    pub fn decided_memory_limit(&self) -> Option<u64> {
+        self.question.memory_limit.filter(|set| *set < self.question.machine.memory_limit())
+    }
+
+    fn as_set(&self, bytes: u64) -> Derivation {
+        let auto = spoken(self.question.machine.memory_limit());
+        Derivation::of("memory_limit", bytes, vec![Term::plus(format!("as you set it; auto would be {auto}"), bytes)])
     }
 
     /// As many as were busy at once and one more. Without evidence what is configured stays, if it fits.
@@ -239,14 +252,7 @@ impl Circumstances<'_> {
             RuleAdvice {
                 name: "footprint-over-budget",
                 metric: "worker.footprint",
-                above: Derivation::sum(
-                    "footprint-over-budget",
-                    vec![
-                        Term::plus("memory_limit", budget.memory_limit.bytes),
-                        Term::plus("cache_limit", cache_limit.bytes),
-                        Term::plus("process", PROCESS),
-                    ],
-                ),
+                above: footprint_over_budget(budget.memory_limit.bytes, cache_limit.bytes),
                 clear_below: budget.memory_limit.bytes.saturating_add(cache_limit.bytes + PROCESS) / 20 * 19,
                 observed: false,
                 never: None,
@@ -291,6 +297,20 @@ impl Circumstances<'_> {
     }
 }
 
+/// Where the rule `footprint-over-budget` acts: the memory limit counts live arrays only, so freed buffers and the process
+/// itself come on top.
+#[must_use]
+pub fn footprint_over_budget(memory_limit: u64, cache_limit: u64) -> Derivation {
+    Derivation::sum(
+        "footprint-over-budget",
+        vec![
+            Term::plus("memory_limit", memory_limit),
+            Term::plus("cache_limit", cache_limit),
+            Term::plus("process", PROCESS),
+        ],
+    )
+}
+
 fn context(budget: &Budget) -> Reasoned {
     let own = budget.model_context();
     let because = if budget.context >= own {
@@ -326,115 +346,5 @@ pub fn count(number: u32) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::attention::tests::{qwen3_30b, qwen35_35b};
-    use crate::budget::tests::{WEIGHTS_35B, ask, model};
-    use crate::machine::WorkingSet;
-    use crate::machine::tests::mac;
-
-    const DAY: u64 = 24 * 3600;
-
-    fn circumstances(question: Question<'_>, observed: Observed) -> Circumstances<'_> {
-        Circumstances { question, default_max_tokens: 8192, cache_limit: 512 << 20, observed }
-    }
-
-    #[test]
-    fn with_history_it_reads_as_a_person_would_write_it() {
-        // As in the design's own example: 38.1 of 51.8 GiB, without the state that other hybrids keep.
-        let (machine, mut model) = (mac(64.0, 51.84), model(&qwen35_35b(), WEIGHTS_35B));
-        model.attention.state_bytes = 0;
-        let observed = Observed { seconds: 3 * DAY, kv_bytes: Some((3.8 * GIB as f64) as u64), ..Observed::default() };
-        let advice = circumstances(ask(&model, &machine, Engine::Native), observed).advice();
-        assert_eq!(advice.wired_limit.unwrap().to_string(), "wired_limit 38.1 of 51.8 GiB = weights 34.3 + KV 3.8");
-        assert_eq!(advice.warnings, [""; 0]);
-    }
-
-    #[test]
-    fn the_operators_guesses_derived() {
-        // He wired 45 GiB, capped the memory at 48 and the cache at half a GiB, and warned at 60 GB.
-        let (machine, model) = (mac(64.0, 51.84), model(&qwen35_35b(), WEIGHTS_35B));
-        let advice = circumstances(ask(&model, &machine, Engine::Native), Observed::default()).advice();
-        let wired = advice.wired_limit.unwrap();
-        assert_eq!(wired.to_string(), "wired_limit 36.1 of 51.8 GiB = weights 34.3 + state 0.5 + KV 1.3");
-        assert_eq!(advice.memory_limit.to_string(), "memory_limit 49.2 GiB = 95 % of the 51.8 GiB working set");
-        assert_eq!(advice.cache_limit.to_string(), "cache_limit 512 MiB = as it is");
-        let rules: Vec<String> = advice.rules.iter().map(|rule| rule.above.to_string()).collect();
-        assert_eq!(rules[1], "system-memory 60.2 GiB = 94 % of memory");
-        assert_eq!(rules[3], "footprint-over-budget 50.7 GiB = memory_limit 49.2 + cache_limit 0.5 + process 1.0");
-        assert_eq!(advice.rules[0].never.as_deref(), Some("cache_limit is 512 MiB"));
-        assert!(advice.warnings.iter().any(|warning| warning.contains("no history")), "{:?}", advice.warnings);
-        assert!(advice.warnings.iter().any(|warning| warning.contains("KV is a guess")), "{:?}", advice.warnings);
-    }
-
-    #[test]
-    fn a_day_of_history_moves_slots_cache_and_rules() {
-        let (machine, model) = (mac(64.0, 51.84), model(&qwen35_35b(), WEIGHTS_35B));
-        let observed = Observed {
-            seconds: DAY,
-            active: Some(2.2),
-            cache_bytes: Some(700 << 20),
-            compressed_bytes: Some(4 << 30),
-            used_bytes: Some(61 << 30),
-            ..Observed::default()
-        };
-        let question = ask(&model, &machine, Engine::Native);
-        let advice = circumstances(question, observed).advice();
-        assert_eq!((advice.slots.value, advice.cache_limit.bytes), (4, 768 << 20));
-        let observed_rules: Vec<&str> =
-            advice.rules.iter().filter(|rule| rule.observed).map(|rule| rule.name).collect();
-        assert_eq!(observed_rules, ["system-memory", "cold-weights"]);
-        // The same numbers from an hour are none.
-        let early = Observed { seconds: 3600, ..observed };
-        let advice = circumstances(question, early).advice();
-        assert!(advice.slots.value == 8 && advice.rules.iter().all(|rule| !rule.observed));
-        assert!(advice.warnings.iter().any(|warning| warning.contains("only 1 h")), "{:?}", advice.warnings);
-    }
-
-    #[test]
-    fn days_on_which_the_weights_went_cold_teach_no_rule_to_bear_it() {
-        // The article's afternoon, every day: 15 GiB of the worker compressed, 60.7 of 64 GiB used.
-        let (machine, model) = (mac(64.0, 51.84), model(&qwen35_35b(), WEIGHTS_35B));
-        let gib = |count: f64| Some((count * GIB as f64) as u64);
-        let observed = Observed {
-            seconds: DAY,
-            compressed_bytes: gib(15.0),
-            used_bytes: gib(60.74),
-            kv_bytes: gib(1.0),
-            active: Some(0.0),
-            ..Observed::default()
-        };
-        let advice = circumstances(ask(&model, &machine, Engine::Native), observed).advice();
-        let rules: Vec<String> = advice.rules.iter().map(|rule| rule.above.to_string()).collect();
-        assert_eq!(advice.slots.value, 8, "nobody asked for anything");
-        assert_eq!(rules[2], "cold-weights 2.0 GiB = built in");
-        assert_eq!(rules[1], "system-memory 62.7 GiB = 98 % of memory, the most");
-        let [warning] = advice.warnings.as_slice() else { panic!("{:?}", advice.warnings) };
-        assert!(warning.starts_with("15.0 GiB of the worker were compressed at the 99th percentile"), "{warning}");
-    }
-
-    #[test]
-    fn what_is_assumed_and_what_is_too_big_is_said() {
-        let mut machine = mac(48.0, 37.44);
-        machine.working_set = Some(WorkingSet::assumed(machine.total_bytes));
-        let model = model(&qwen3_30b(), 40 << 30);
-        let advice = circumstances(ask(&model, &machine, Engine::MlxLm), Observed::default()).advice();
-        assert!(advice.warnings[0].starts_with("the model is too big by "), "{:?}", advice.warnings);
-        assert!(advice.warnings[1].contains("assumed"), "{:?}", advice.warnings);
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_proposed_fits(total in 1.0f64..600.0, weights in 1u64..1 << 38, kv in 0u64..1 << 38, active in 0.0f64..100.0) {
-            let (machine, model) = (mac(total, total * 0.75), model(&qwen35_35b(), weights));
-            let observed = Observed { seconds: DAY, kv_bytes: Some(kv), active: Some(active), ..Observed::default() };
-            let all = circumstances(ask(&model, &machine, Engine::Native), observed);
-            let (advice, budget) = (all.advice(), all.budget());
-            let wired = advice.wired_limit.unwrap().bytes;
-            prop_assert!(wired <= machine.working_set_bytes().unwrap() && wired <= machine.total_bytes);
-            prop_assert!(advice.slots.value <= budget.slots && advice.slots.value >= 1);
-        }
-    }
-}
+#[path = "advice_tests.rs"]
+mod tests;

@@ -19,6 +19,7 @@ pub(crate) fn model(config: &Value, stored_bytes: u64) -> Model {
         architecture: config["model_type"].as_str().unwrap().to_owned(),
         precision: "8-bit affine, group 64".to_owned(),
         stored_bytes,
+        on_disk_bytes: stored_bytes,
         left_out_bytes: 0,
         unpacked_bytes: stored_bytes / 17 * 64,
         element_bytes: 2,

@@ -59,6 +59,8 @@ pub struct Model {
     pub architecture: String,
     /// For example `8-bit affine, group 64`, `Q4_1` or `bf16`.
     pub precision: String,
+    /// Bytes of the weight files on disk, with headers and with tensors that are not loaded.
+    pub on_disk_bytes: u64,
     /// Bytes of the tensors that are loaded, as stored.
     pub stored_bytes: u64,
     /// Bytes of tensors that a text engine leaves on disk.
@@ -140,6 +142,7 @@ fn of_folder(folder: &Path, name: String) -> Result<Model, FileError> {
         format: Format::Folder,
         precision: sums.precision(quantisation),
         architecture,
+        on_disk_bytes: safetensors::on_disk_bytes(folder)?,
         stored_bytes: sums.loaded,
         left_out_bytes: sums.left_out,
         unpacked_bytes: sums.unpacked,
@@ -257,6 +260,7 @@ fn of_gguf(path: &Path, header: &Header, name: String) -> Result<Model, FileErro
         format: Format::Gguf,
         architecture: architecture.to_owned(),
         precision: kind.map_or_else(|| "unknown".to_owned(), |(kind, _)| kind.to_string()),
+        on_disk_bytes: header.file_bytes(),
         // Blocks of some types have no size here; their sum is what lies behind the header.
         stored_bytes: match header.tensors().iter().map(gguf::TensorInfo::bytes).sum::<Option<u64>>() {
             Some(bytes) => bytes,

@@ -59,6 +59,7 @@ fn what_a_text_engine_does_not_load_is_left_out() {
         [("language_model.a.weight", "BF16", &[10, 10], 200), ("vision_tower.b.weight", "BF16", &[50], 100)];
     let model = opened(&folder(&config, &tensors)).unwrap();
     assert_eq!((model.stored_bytes, model.left_out_bytes, model.unpacked_bytes), (200, 100, 400));
+    assert!(model.on_disk_bytes > 300, "the header lies there too: {}", model.on_disk_bytes);
     assert_eq!((model.context, model.precision.as_str()), (512, "16-bit"));
 }
 

@@ -62,6 +62,18 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>, FileError> {
     Ok(files)
 }
 
+/// Bytes of all weight files.
+///
+/// # Errors
+/// [`FileError`] when one is missing or cannot be looked at.
+pub fn on_disk_bytes(folder: &Path) -> Result<u64, FileError> {
+    let length = |path: PathBuf| match fs::metadata(&path) {
+        Ok(metadata) => Ok(metadata.len()),
+        Err(source) => Err(FileError::Io { path, source }),
+    };
+    files(folder)?.into_iter().map(length).sum()
+}
+
 /// Every tensor of every weight file.
 ///
 /// # Errors

@@ -12,8 +12,10 @@ use crate::ctl::connection::{self, ConnectionError};
 use crate::ctl::control::Control;
 use crate::ctl::failure::{Failure, Kind};
 use crate::ctl::home::{Home, SYSTEM_CLIENT_SOCKET, Source};
+use crate::ctl::reported;
 use crate::ctl::service_control::{Found, Scope, installed, is_same};
 use crate::ctl::terminal::Terminal;
+use crate::limits::{Resolved, Unknown};
 use mlxsup_worker_api::settings::Device;
 
 /// Everything that was read.
@@ -26,6 +28,8 @@ pub struct Gathered {
     pub configuration: configuration::Configuration,
     /// The model, where a configuration names one.
     pub model: Option<model::Model>,
+    /// What that model gets on this machine, or why nobody knows.
+    pub derived: Option<Result<Resolved, Unknown>>,
     /// The installed unit.
     pub service: service::Service,
     /// Sockets, lock, leftovers.
@@ -71,7 +75,14 @@ pub async fn gather(home: &Home, terminal: &mut Terminal) -> Gathered {
     let versions = versions::gather(&root, config, running, terminal).await;
     let compressed = status.and_then(|status| status.memory.get("worker.compressed")).map(|bytes| *bytes as u64);
     let machine = host::gather(compressed, folder.last_written(), terminal).await;
-    let bytes = model.as_ref().and_then(model::Model::bytes);
+    let derived = match config {
+        Some(config) => {
+            let told = reported::known(status.and_then(|status| status.limits.as_ref())).await;
+            Some(crate::limits::resolve(config, told))
+        }
+        None => None,
+    };
+    let bytes = in_memory(derived.as_ref(), model.as_ref());
     let longest = client.into_iter().chain([root.join("worker-9999999999.sock")]);
     let longest = longest.max_by_key(|path| path.as_os_str().len()).unwrap_or_default();
     let limits = limits::gather(longest, bytes.filter(|_| config.is_some_and(locks)), pid, unit.is_some());
@@ -80,6 +91,7 @@ pub async fn gather(home: &Home, terminal: &mut Terminal) -> Gathered {
         daemon,
         configuration,
         model,
+        derived,
         service,
         sockets,
         home: folder,
@@ -97,7 +109,7 @@ impl Gathered {
         let status = self.daemon.status();
         let asked = machine::Asked {
             config: self.configuration.config.as_ref(),
-            model_bytes: self.model.as_ref().and_then(model::Model::bytes),
+            model_bytes: in_memory(self.derived.as_ref(), self.model.as_ref()),
             resident: status.is_some_and(|status| status.worker.is_some()) || !self.sockets.left.is_empty(),
         };
         let mut all: Vec<Finding> = daemon::judge(&self.daemon);
@@ -170,6 +182,12 @@ fn client_socket(config: &Config, root: &Path, unit: Option<&Found>) -> PathBuf 
         return PathBuf::from(SYSTEM_CLIENT_SOCKET);
     }
     root.join(configured)
+}
+
+/// What the weights take in memory, or where that is not known what they take on disk.
+fn in_memory(derived: Option<&Result<Resolved, Unknown>>, model: Option<&model::Model>) -> Option<u64> {
+    let resolved = derived.and_then(|derived| derived.as_ref().ok());
+    resolved.map(|resolved| resolved.budget.weights_bytes).or_else(|| model.and_then(model::Model::bytes))
 }
 
 /// Whether the weights will be locked by mlock: only MLX on the CPU does that.

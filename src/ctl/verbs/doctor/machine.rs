@@ -69,7 +69,8 @@ pub struct Settings {
 pub struct Asked<'c> {
     /// The configuration, if there is a good one.
     pub config: Option<&'c Config>,
-    /// Bytes of the model's weights on disk.
+    /// Bytes of the model's weights in memory, or on disk where the files do not tell what becomes of them: the memory gate
+    /// goes by the same number.
     pub model_bytes: Option<u64>,
     /// A worker holds the model already.
     pub resident: bool,

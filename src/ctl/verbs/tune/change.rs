@@ -75,7 +75,8 @@ pub(super) fn changes(config: &Config, resolved: &Resolved, advice: &Advice, obs
                 changes.push(Change::text("worker.memory.wired_limit", from, to));
             }
         }
-        // Left to `auto` it is already what is advised.
+        // Left to `auto` it is already what is advised, and a lower one is advised as it is: only what the machine cannot give
+        // is changed.
         if let Some(now) = memory.memory_limit.filter(|now| differs(Some(*now), advice.memory_limit.bytes)) {
             let to = config_size(advice.memory_limit.bytes);
             changes.push(Change::text("worker.memory.memory_limit", format_size(now), to));

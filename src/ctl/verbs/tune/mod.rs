@@ -31,7 +31,8 @@ pub async fn run(
     let config = config::load(&file).map_err(|error| unusable(&error))?;
     let resolved = limits::resolve(&config, reported::ask(control).await).map_err(|error| unknown(&error))?;
     let observed = evidence::observed(home, terminal)?;
-    let advice = resolved.circumstances(&config, observed).advice();
+    let circumstances = resolved.circumstances(&config, observed);
+    let advice = circumstances.advice();
     let changes = change::changes(&config, &resolved, &advice, &observed);
     if args.facts.json {
         let document = json!({
@@ -51,7 +52,13 @@ pub async fn run(
         terminal.say(&format!("{} {warning}", terminal.err_paint.warn("warning:")))?;
     }
     if advice.budget.too_big_by.is_some() {
-        terminal.say("Nothing is proposed for a model that does not fit; `mlxsupctl models` shows what does")?;
+        terminal.say(match circumstances.decided_memory_limit() {
+            Some(_) => {
+                "Nothing is proposed for a model that does not fit into the memory_limit you set; `mlxsupctl models` shows what \
+                 fits without it"
+            }
+            None => "Nothing is proposed for a model that does not fit; `mlxsupctl models` shows what does",
+        })?;
         return Ok(ExitStatus::Ok);
     }
     if changes.is_empty() {

@@ -23,6 +23,7 @@ pub(super) fn paper(
     // Sums are compared line by line: they are never wrapped.
     let mut sheet = Sheet::new(paint, None);
     sheet.row("model", format!("{} ({}, {})", config.worker.model, model.precision, config.worker.engine.as_str()));
+    sheet.row("weights", words::weights(resolved));
     sheet.row("machine", words::machine(&resolved.machine));
     sheet.row("", "");
     sheet.row("memory", advice.memory_limit.to_string());

@@ -106,7 +106,7 @@ impl Model {
         Self { unfinished: files::unfinished(&folder), found, name }
     }
 
-    /// Bytes of the weights, if all of them are there.
+    /// Bytes of the weights on disk, if all of them are there.
     #[must_use]
     pub fn bytes(&self) -> Option<u64> {
         let good = |condition: &Condition| match condition {
@@ -192,7 +192,7 @@ pub fn judge(model: &Model) -> Vec<Finding> {
             .push(finding(level, "download_unfinished", what).because(why).mended_by(format!("hf download {name}")));
     }
     if let Some(bytes) = model.bytes().filter(|_| !findings.iter().any(|one| one.level == Level::Problem)) {
-        findings.push(finding(Level::Ok, "model", format!("{name} is whole: {} of weights", size(bytes as f64))));
+        findings.push(finding(Level::Ok, "model", format!("{name} is whole: {} on disk", size(bytes as f64))));
     }
     findings
 }

@@ -19,12 +19,13 @@ use serde_json::Value;
 use super::finding::Findings;
 use super::gathering::Gathered;
 use super::text;
-use crate::config;
+use crate::config::{self, Config};
 use crate::control::view::EventView;
 use crate::ctl::control::Control;
 use crate::ctl::home::{Home, Source};
 use crate::ctl::tail::Tail;
 use crate::ctl::terminal::{Paint, Terminal};
+use crate::limits::{Resolved, Unknown, words};
 use questions::Answered;
 use redact::{redact, redact_value};
 
@@ -52,7 +53,7 @@ pub async fn bundle(gathered: &Gathered, findings: &Findings, terminal: &mut Ter
     let mut parts = Parts {
         status: gathered.daemon.status().and_then(|status| serde_json::to_value(status).ok()),
         log: last_lines(root),
-        config: config.map(config::show),
+        config: config.zip(gathered.derived.as_ref()).map(|(config, derived)| shown(config, derived)),
         config_problems: gathered.configuration.problems.iter().map(|(problem, _)| problem.clone()).collect(),
         ..Parts::default()
     };
@@ -70,6 +71,11 @@ pub async fn bundle(gathered: &Gathered, findings: &Findings, terminal: &mut Ter
         redact_value(status, &private);
     }
     redact(&written(&gathered.machine.system, findings, &parts), &private)
+}
+
+/// With what `auto` comes to, as in `config show`.
+fn shown(config: &Config, derived: &Result<Resolved, Unknown>) -> String {
+    config::show_with(config, &words::comments(config, derived))
 }
 
 fn last_lines(root: &std::path::Path) -> String {
