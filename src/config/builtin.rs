@@ -46,12 +46,13 @@ pub(super) fn rules(worker: &Worker, mode: RestartMode) -> Vec<Rule> {
             vec![Action::Warn],
             30 * minute,
         ),
-        // Idle weights in the compressor make the next answer slow: touching them may do, else a fresh worker.
+        // Idle weights in the compressor make the next answer slow: touching them may do, else a fresh worker. Saved prompts
+        // are never wired: where it is they that were compressed, neither helps, and letting go of them does.
         rule(
             "cold-weights",
             vec![above(Metric::WorkerCompressed, bytes(2 * GIB), Some(bytes(GIB)))],
             minute,
-            vec![Action::Canary, Action::Restart(mode)],
+            vec![Action::Canary, Action::TrimPrefixCache, Action::Restart(mode)],
             30 * minute,
         ),
         footprint_rule(budget(worker), mode),

@@ -18,7 +18,7 @@ use super::conditions::{self, Known, Learned};
 use super::time::Mono;
 use crate::config::{Action, Rule, action_name};
 use crate::control::view::RuleState;
-use crate::memory::Sample;
+use crate::memory::{Metric, Sample};
 
 /// Samples farther apart than this restart every dwell: nobody knows what happened in between.
 const SAMPLE_GAP: Duration = Duration::from_secs(5);
@@ -209,6 +209,7 @@ impl Standing {
             self.holding_since = Some(now);
         }
         self.engaged = true;
+        self.pass_over(sample);
         let held = self.holding_since.map_or(Duration::ZERO, |since| now - since);
         if held < self.rule.dwell {
             self.state = RuleState::Pending;
@@ -250,6 +251,17 @@ impl Standing {
             why: self.explain.clone(),
             break_streams_after: self.rule.break_streams_after,
         })
+    }
+
+    /// Goes to the first step that has anything to do. One without would be skipped and stay due, and none after it would
+    /// ever be taken.
+    fn pass_over(&mut self, sample: &Sample) {
+        let is_pointless = |action: &Action| {
+            *action == Action::TrimPrefixCache && sample.get(Metric::PrefixCacheBytes).is_none_or(|bytes| bytes <= 0.0)
+        };
+        while self.step + 1 < self.rule.actions.len() && self.rule.actions.get(self.step).is_some_and(is_pointless) {
+            self.step += 1;
+        }
     }
 
     /// What is done next.

@@ -119,6 +119,27 @@ fn what_did_not_help_three_times_is_not_done_a_fourth_time() {
     assert_eq!(again, [Action::ClearCache], "it has cleared, so the ladder begins anew");
 }
 
+/// What fires first in 40 s of one sample a second, the metric over its threshold and so many bytes of prompts saved.
+fn fired_with_prompts(prompts: Option<f64>) -> Vec<Action> {
+    let mut book = book(vec![Action::ClearCache, Action::TrimPrefixCache, Action::Canary]);
+    let mut fired = Vec::new();
+    for second in 0..40_u64 {
+        let mut sample = cache(2000.0);
+        sample.set(Metric::PrefixCacheBytes, prompts);
+        fired.extend(book.evaluate(&sample, Mono(second * 1000)).into_iter().map(|fired| fired.action));
+    }
+    fired.truncate(3);
+    fired
+}
+
+#[test]
+fn a_step_that_has_nothing_to_do_is_not_in_the_way_of_the_next() {
+    let without = [Action::ClearCache, Action::Canary, Action::Canary];
+    assert_eq!(fired_with_prompts(None), without);
+    assert_eq!(fired_with_prompts(Some(0.0)), without);
+    assert_eq!(fired_with_prompts(Some(1.0)), [Action::ClearCache, Action::TrimPrefixCache, Action::Canary]);
+}
+
 #[test]
 fn explanations_name_the_step_that_comes_next() {
     let mut book = book(vec![Action::ClearCache, Action::Canary]);

@@ -156,6 +156,7 @@ mod tests {
           watches   worker.compressed: Compressed Memory of the worker
           acts      above 2.0 GiB for 60 s; lets go below 1.0 GiB; its next step 30 min later, if that did not help
           does      canary: generates one token, which brings back the weights that it reads
+                    then trim-prefix-cache: forgets prompts kept for the next request that begins alike
                     then restart: replaces the worker; its memory goes back to the system, requests wait or go on
           means     the system compressed weights that lay idle; the next answer waits until they are decompressed. `wired_limit` keeps them from it: `mlxsupctl tune`
           now       inactive: worker.compressed 0 B, under 2.0 GiB
