@@ -96,7 +96,8 @@ impl<'b> Engine<'b> {
 
     /// One block between two steps, while somebody waits for them to be on disk.
     fn write_prefixes(&mut self) {
-        if self.saving.is_empty() || self.prefixes.write_one() {
+        let nobody_waits = self.set.is_empty() && self.waiting.is_empty();
+        if self.saving.is_empty() || self.prefixes.write_one(nobody_waits) {
             return;
         }
         let (waiting, facts) = (std::mem::take(&mut self.saving), self.counters());

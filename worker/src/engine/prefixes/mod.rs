@@ -137,10 +137,14 @@ impl PrefixCache {
         self.tree.shrink_to(bytes);
     }
 
-    /// Writes the most recently used block that is not on disk, unless the disk is behind. False when there is none.
-    pub(super) fn write_one(&mut self) -> bool {
+    /// Writes the most recently used block that is not on disk. While the disk is behind it does nothing, after a moment if
+    /// nobody is kept waiting. False when there is no such block.
+    pub(super) fn write_one(&mut self, may_wait: bool) -> bool {
         let Some(folder) = &self.folder else { return false };
         if folder.is_behind() {
+            if may_wait {
+                folder.wait_a_little();
+            }
             return true;
         }
         let Some(block) = self.tree.newest_where(|block| !block.on_disk) else { return false };
@@ -165,11 +169,7 @@ impl PrefixCache {
 
     /// Writes everything that is not on disk, as far as it gets until `deadline`.
     pub(super) fn write_all(&mut self, deadline: Instant) {
-        while Instant::now() < deadline && self.write_one() {
-            if let Some(folder) = self.folder.as_ref().filter(|folder| folder.is_behind()) {
-                folder.wait_a_little();
-            }
-        }
+        while Instant::now() < deadline && self.write_one(true) {}
         self.when_written(|| {});
         if let Some(folder) = &self.folder {
             folder.wait(deadline);
