@@ -76,6 +76,7 @@ chaos-engines: ## the same, fewer and for the other engines, openai and mlx_lm, 
 
 # The short form is part of `make test`.
 continuity: setup ## the real model under kills and hand-overs, every answer compared (about twenty minutes)
+	$(CARGO) build --locked --release -p mlxsup-worker
 	CONTINUITY_KILLS=$${CONTINUITY_KILLS:-40} CONTINUITY_RESTARTS=$${CONTINUITY_RESTARTS:-10} \
 	CONTINUITY_TOKENS=$${CONTINUITY_TOKENS:-40} \
 	$(CARGO) test --locked --release --workspace $(TEST_FEATURES) --test continuity -- --nocapture
