@@ -164,9 +164,7 @@ impl EngineHandle {
     /// # Errors
     /// [`EngineGone`].
     pub async fn clear_cache(&self) -> Result<MemoryFacts, EngineGone> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::ClearCache(reply)).map_err(|_| EngineGone)?;
-        answer.await.map_err(|_| EngineGone)
+        self.ask(Command::ClearCache).await
     }
 
     /// Forgets saved prompts between two steps, gives their buffers back, and returns memory as measured afterwards.
@@ -174,9 +172,7 @@ impl EngineHandle {
     /// # Errors
     /// [`EngineGone`].
     pub async fn trim_prefix_cache(&self) -> Result<MemoryFacts, EngineGone> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::TrimPrefixCache(reply)).map_err(|_| EngineGone)?;
-        answer.await.map_err(|_| EngineGone)
+        self.ask(Command::TrimPrefixCache).await
     }
 
     /// Has saved prompts written to disk, one block between two steps; returns when all are.
@@ -184,9 +180,7 @@ impl EngineHandle {
     /// # Errors
     /// [`EngineGone`].
     pub async fn save_prefix_cache(&self) -> Result<MemoryFacts, EngineGone> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::SavePrefixCache(reply)).map_err(|_| EngineGone)?;
-        answer.await.map_err(|_| EngineGone)
+        self.ask(Command::SavePrefixCache).await
     }
 
     /// Changes the cache limit and the admission budget; `Ok(Err(_))` carries MLX's refusal.
@@ -194,8 +188,13 @@ impl EngineHandle {
     /// # Errors
     /// [`EngineGone`].
     pub async fn set_limits(&self, limits: Limits) -> Result<Result<MemoryFacts, String>, EngineGone> {
+        self.ask(|reply| Command::Limits(limits, reply)).await
+    }
+
+    /// Sends a command between two steps and waits for what comes of it.
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, EngineGone> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Limits(limits, reply)).map_err(|_| EngineGone)?;
+        self.commands.send(command(reply)).map_err(|_| EngineGone)?;
         answer.await.map_err(|_| EngineGone)
     }
 }

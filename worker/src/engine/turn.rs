@@ -91,13 +91,16 @@ impl<'b> Engine<'b> {
     }
 
     fn is_idle(&self) -> bool {
-        self.set.is_empty() && self.waiting.is_empty() && self.saving.is_empty()
+        self.has_no_sequence() && self.saving.is_empty()
+    }
+
+    fn has_no_sequence(&self) -> bool {
+        self.set.is_empty() && self.waiting.is_empty()
     }
 
     /// One block between two steps, while somebody waits for them to be on disk.
     fn write_prefixes(&mut self) {
-        let nobody_waits = self.set.is_empty() && self.waiting.is_empty();
-        if self.saving.is_empty() || self.prefixes.write_one(nobody_waits) {
+        if self.saving.is_empty() || self.prefixes.write_one(self.has_no_sequence()) {
             return;
         }
         let (waiting, facts) = (std::mem::take(&mut self.saving), self.counters());
@@ -205,8 +208,13 @@ impl<'b> Engine<'b> {
     /// Answers grow beyond what was reserved for them: what is saved gives way.
     fn make_room(&mut self) {
         if self.prefixes.bytes() > 0 {
-            self.prefixes.shrink_to(room(0, &self.held(), self.weights_bytes, self.memory_limit));
+            self.prefixes.shrink_to(self.spare());
         }
+    }
+
+    /// Bytes that live sequences leave to saved prompts.
+    fn spare(&self) -> u64 {
+        room(0, &self.held(), self.weights_bytes, self.memory_limit)
     }
 
     /// Bytes that admission counts for each sequence of the set.
@@ -232,7 +240,7 @@ impl<'b> Engine<'b> {
 
     /// Gives a sequence that begins what is saved of its beginning. True while that is still on its way from the disk.
     fn restore(&mut self, index: usize) -> bool {
-        let room = room(0, &self.held(), self.weights_bytes, self.memory_limit);
+        let room = self.spare();
         let sequence = &mut self.set[index];
         let Some((tokens, reserve)) = sequence.restorable() else { return false };
         if self.prefixes.fetch(tokens, room) {
@@ -247,7 +255,7 @@ impl<'b> Engine<'b> {
 
     /// Saves what a sequence has been fed for those that will begin alike.
     fn save(&mut self, index: usize) {
-        let room = room(0, &self.held(), self.weights_bytes, self.memory_limit);
+        let room = self.spare();
         let (tokens, cache) = self.set[index].fed_tokens();
         self.prefixes.save(tokens, cache, room);
     }
@@ -316,8 +324,8 @@ impl<'b> Engine<'b> {
 
     /// Saves what ended sequences held for those that will begin alike, frees it and, after a long answer, MLX's free buffers.
     fn after(&mut self, ended: Vec<Running>) {
-        let longest = ended.iter().map(Running::answer_tokens).max().unwrap_or(0);
-        let room = room(0, &self.held(), self.weights_bytes, self.memory_limit);
+        let Some(longest) = ended.iter().map(Running::answer_tokens).max() else { return };
+        let room = self.spare();
         for sequence in ended {
             let (tokens, cache) = sequence.fed_tokens();
             self.prefixes.save(tokens, cache, room);
